@@ -27,6 +27,11 @@ type Batch struct {
 	// First is the position of the batch's first row in its partition, in the
 	// unit of Mark.Next.
 	First int64
+	// Positions holds the position of each row, rising, in the unit of
+	// Mark.Next. Nil means that the rows stand without a gap: row i is at
+	// First+i and Mark.Next is First+Rows(). A source whose rows have gaps
+	// between them (a compacted topic) must fill it.
+	Positions []int64
 }
 
 // Rows returns the number of rows in the batch.
@@ -50,7 +55,8 @@ func (b *Batch) Release() {
 //
 // Commit says that nothing before the marks is needed again. Marks of one
 // partition never step back, and Commit is never called by two goroutines at
-// once. Close is called once, after the last sequence has ended.
+// once, but it is called while a sequence runs and also after it has ended.
+// Close is called once, after the last sequence and the last Commit.
 type Source interface {
 	Schema(ctx context.Context) (*arrow.Schema, error)
 	Batches(ctx context.Context, from []Mark) iter.Seq2[*Batch, error]
@@ -64,8 +70,14 @@ type Source interface {
 // that every later record will have; it returns the schema of what Apply gives.
 // Apply borrows rec and returns a record that the caller owns (rec itself,
 // retained, is allowed). Apply is called by many goroutines at once and starts
-// none of its own. It keeps the order of the rows. An operator that drops rows
-// says so in its documentation.
+// none of its own. It keeps the order of the rows and never adds any; the rows
+// of a result depend on the rows of rec alone and not on where rec was cut. An
+// operator that drops rows says so in its documentation.
+//
+// With dead letters the engine applies a failing operator again to parts of the
+// record until the rows at fault are found, so an error about one row may simply
+// be returned. An error (anywhere in its chain) with a method Reason() string
+// chooses the label under which such rows are counted; labels must be few.
 type Operator interface {
 	Bind(in *arrow.Schema) (out *arrow.Schema, err error)
 	Apply(ctx context.Context, rec arrow.Record) (arrow.Record, error)
@@ -75,7 +87,9 @@ type Operator interface {
 // engine calls Apply of a stateful operator in batch order and never at the
 // same time as another Apply, Snapshot or Restore of it. Snapshot returns the
 // state after the last Apply; Restore is called after Bind and before the first
-// Apply.
+// Apply. An Apply that returns an error leaves the state as it was, because the
+// engine may apply parts of the same record again. An Apply that panics ends the
+// run: nobody can tell what state it left.
 type Stateful interface {
 	Operator
 	Snapshot() ([]byte, error)
@@ -84,7 +98,8 @@ type Stateful interface {
 
 // A Sink takes records and says when they are safe.
 //
-// Bind is called once with the schema of every later record. Write borrows rec,
+// Bind is called once with the schema of every later record, also by
+// `elbo check`, so it leaves nothing behind that outlives Close. Write borrows rec,
 // which is batch number n; numbers rise by one from 1. When Write returns nil
 // the rows are accepted, maybe not yet durable. Durable returns the highest n
 // such that batches 1..n are safe against a crash; it never falls, and it may
@@ -105,7 +120,11 @@ type Sink interface {
 // batch in its source: its rows are [first, mark.Next) of mark.Partition.
 // Position is called after Bind and returns what the sink already holds, so
 // that after a restart the source starts at the smallest mark of all sinks and
-// each sink is spared what it has. A partition that is absent was never written.
+// each sink is spared what it has: batches that it holds are left out (the
+// numbers n of a sink have no gaps all the same), and a batch that straddles its
+// position is cut there. A partition that is absent was never written and is
+// read from its beginning. A position with Epoch 0 holds for every epoch; one
+// with another epoch than the batch's spares the sink nothing.
 type MarkWriter interface {
 	Sink
 	Position(ctx context.Context) ([]Mark, error)

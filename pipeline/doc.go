@@ -3,9 +3,9 @@
 //
 // The smallest use:
 //
-//	err := pipeline.Run(ctx, pipeline.Config{
+//	stats, err := pipeline.Run(ctx, pipeline.Config{
 //		Source:    src,
-//		Operators: []pipeline.Operator{score},
+//		Operators: []pipeline.NamedOperator{{Name: "score", Operator: score}},
 //		Sinks:     []pipeline.NamedSink{{Name: "files", Sink: out}},
 //	})
 //

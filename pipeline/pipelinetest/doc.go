@@ -1,0 +1,19 @@
+// Package pipelinetest checks that sources, operators and sinks keep the
+// contracts of package pipeline, and gives fakes that fail and crash on demand.
+//
+// Conformance tests take a function that makes a fresh part:
+//
+//	func TestSink(t *testing.T) {
+//		pipelinetest.Sink(t, pipelinetest.SinkTest{
+//			New: func(t *testing.T, fsys *pipelinetest.FS) pipeline.Sink { return newSink(t, fsys) },
+//		})
+//	}
+//
+// Fakes come in two halves. What survives a crash (a Topic with its rows and
+// committed marks, a Table with its durable rows, an FS) is made once; Open gives
+// the source or sink of one run on top of it. A Power cuts all of them off at the
+// same moment, as a machine that loses its power does.
+//
+// The mistake to avoid is reading a Table to see what was written: it holds what
+// is durable, and what was only accepted is gone after a crash.
+package pipelinetest

@@ -1,0 +1,124 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/apache/arrow/go/v15/arrow"
+)
+
+// A Step is an operator's name and the schema of what it gives.
+type Step struct {
+	Name   string
+	Schema *arrow.Schema
+}
+
+// A Plan says what columns flow through a pipeline.
+type Plan struct {
+	Source *arrow.Schema // of the batches read
+	Steps  []Step        // one for each operator, in order
+}
+
+// Out returns the schema that the sinks are given.
+func (p Plan) Out() *arrow.Schema {
+	if len(p.Steps) == 0 {
+		return p.Source
+	}
+	return p.Steps[len(p.Steps)-1].Schema
+}
+
+// Bind checks cfg and binds its operators and sinks to the source's schema, one
+// after the other, without reading a row. It reports everything that is wrong
+// with cfg at once, then every sink's fault, or the first operator's, since
+// nothing after it can be bound. The plan holds the steps that were bound, also
+// when there is an error.
+//
+// Run binds for itself: call Bind on its own only for a pipeline that is checked
+// and not run, and close its source and sinks afterwards.
+func Bind(ctx context.Context, cfg Config) (Plan, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return Plan{}, err
+	}
+	return bind(ctx, cfg)
+}
+
+func bind(ctx context.Context, cfg Config) (Plan, error) {
+	var p Plan
+	err := guard(func() (err error) {
+		p.Source, err = cfg.Source.Schema(ctx)
+		return err
+	})
+	if err != nil {
+		return p, fmt.Errorf("schema of the source: %w", err)
+	}
+	if p.Source == nil {
+		return p, errors.New("schema of the source: there is none; Schema must return one without an error")
+	}
+	for _, op := range cfg.Operators {
+		var out *arrow.Schema
+		err := guard(func() (err error) {
+			out, err = op.Operator.Bind(p.Out())
+			return err
+		})
+		if err == nil && out == nil {
+			err = errors.New("no schema; Bind must return one without an error")
+		}
+		if err != nil {
+			return p, fmt.Errorf("bind operator %s: %w", op.Name, err)
+		}
+		p.Steps = append(p.Steps, Step{Name: op.Name, Schema: out})
+	}
+	var errs []error
+	for _, s := range cfg.Sinks {
+		if err := guard(func() error { return s.Sink.Bind(p.Out()) }); err != nil {
+			errs = append(errs, fmt.Errorf("bind sink %s: %w", s.Name, err))
+		}
+	}
+	if cfg.DeadLetters != nil {
+		errs = append(errs, bindDeadLetters(cfg.DeadLetters, p.Source))
+	}
+	return p, errors.Join(errs...)
+}
+
+func bindDeadLetters(sink Sink, source *arrow.Schema) error {
+	schema, err := DeadLetterSchema(source)
+	if err == nil {
+		err = guard(func() error { return sink.Bind(schema) })
+	}
+	if err != nil {
+		return fmt.Errorf("bind dead letters: %w", err)
+	}
+	return nil
+}
+
+// A PanicError is the panic of an operator, source or sink, as an error.
+type PanicError struct {
+	Value any    // what was given to panic
+	Stack []byte // of the goroutine that panicked
+}
+
+// Error returns the panic's value and the place that raised it.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Reason returns "panic", the label under which such dead letters are counted.
+func (e *PanicError) Reason() string { return "panic" }
+
+// Unwrap returns the panic's value when it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// guard calls f and turns its panic into an error: one faulty part must not take
+// the process and everybody's unwritten rows with it.
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
