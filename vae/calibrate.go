@@ -1,0 +1,155 @@
+package vae
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+)
+
+// A Calibration turns a score into its tail probability among held-out normal
+// rows, and a target rate into a limit.
+//
+// With v the held-out scores, low their minimum and t = log(max(s-low, 0) +
+// soft), soft a thousandth of median-low: up to the 90th percentile of t the
+// probability is empirical, (k+1)/(n+1) with k held-out scores at or above s
+// (never below 0.1); beyond it an exponential tail in t, fitted to the mean
+// excess, extends past what was seen. Valid as far as new normal rows are
+// exchangeable with the held-out ones.
+type Calibration struct {
+	Rows  int64     `json:"rows"`  // held-out rows
+	Knots []float64 `json:"knots"` // held-out scores at evenly spaced ranks, ascending
+	Low   float64   `json:"low"`
+	Soft  float64   `json:"soft"`
+	Start float64   `json:"start"` // t where the tail begins
+	// Excess is the mean excess of t over Start.
+	Excess     float64 `json:"excess"`
+	TargetRate float64 `json:"target_rate"`
+	Limit      float64 `json:"limit"` // score above which a row is an anomaly at TargetRate
+	// Fixed says that Limit was given, not computed from TargetRate.
+	Fixed bool `json:"fixed,omitempty"`
+}
+
+const (
+	maxKnots  = 1001
+	tailShare = 0.1
+	// MinCalibration is the fewest held-out rows that Calibrate takes.
+	MinCalibration = 10
+)
+
+// Calibrate fits a calibration to the scores (nats) of held-out normal rows.
+func Calibrate(scores []float32, targetRate float64) (*Calibration, error) {
+	if len(scores) < MinCalibration {
+		return nil, fmt.Errorf("calibrate on %d rows: at least %d are needed", len(scores), MinCalibration)
+	}
+	v := make([]float64, len(scores))
+	for i, s := range scores {
+		if v[i] = float64(s); !finite(v[i]) {
+			return nil, fmt.Errorf("calibrate: score %d is %v", i, s)
+		}
+	}
+	slices.Sort(v)
+	n := len(v)
+	c := &Calibration{Rows: int64(n), Low: v[0]}
+	c.Soft = max(1e-3*(v[n/2]-v[0]), 1e-9)
+	c.Start = c.t(v[int(0.9*float64(n))])
+	above, sum := 0, 0.0
+	for _, s := range v {
+		if t := c.t(s); t > c.Start {
+			above++
+			sum += t - c.Start
+		}
+	}
+	c.Excess = 1e-9
+	if above > 0 {
+		c.Excess = max(c.Excess, sum/float64(above))
+	}
+	k := min(n, maxKnots)
+	for i := range k {
+		c.Knots = append(c.Knots, v[rankOf(i, k, n)])
+	}
+	return c, c.SetTargetRate(targetRate)
+}
+
+// rankOf is the rank that knot i of k stands for among n scores.
+func rankOf(i, k, n int) int {
+	if k == n {
+		return i
+	}
+	return int(math.Round(float64(i) * float64(n-1) / float64(k-1)))
+}
+
+func (c *Calibration) t(s float64) float64 { return math.Log(max(s-c.Low, 0) + c.Soft) }
+
+// SetTargetRate sets the limit for a rate of false alarms among normal rows.
+func (c *Calibration) SetTargetRate(rate float64) error {
+	if !(rate > 0 && rate < 1) {
+		return fmt.Errorf("target rate %v: want a share of rows above 0 and below 1, such as 0.001", rate)
+	}
+	c.TargetRate, c.Fixed = rate, false
+	if rate < tailShare {
+		c.Limit = c.Low + math.Exp(c.Start+c.Excess*math.Log(tailShare/rate)) - c.Soft
+		return nil
+	}
+	i := int(math.Ceil((1 - rate) * float64(len(c.Knots)-1)))
+	c.Limit = c.Knots[min(max(i, 0), len(c.Knots)-1)]
+	return nil
+}
+
+// SetLimit sets a fixed limit, in nats.
+func (c *Calibration) SetLimit(limit float64) error {
+	if !finite(limit) {
+		return fmt.Errorf("limit %v: want a finite score in nats", limit)
+	}
+	c.Limit, c.Fixed, c.TargetRate = limit, true, c.P(limit)
+	return nil
+}
+
+// P returns the tail probability of a score: the share of normal rows that are
+// expected to score as high, in (0, 1]. NaN gives NaN.
+func (c *Calibration) P(score float64) float64 {
+	if math.IsNaN(score) {
+		return score
+	}
+	if t := c.t(score); t > c.Start {
+		return max(tailShare*math.Exp(-(t-c.Start)/c.Excess), math.SmallestNonzeroFloat64)
+	}
+	n, k := int(c.Rows), len(c.Knots)
+	i := sort.SearchFloat64s(c.Knots, score) // knots below score
+	below := 0.0
+	switch {
+	case i == k:
+		below = float64(n)
+	case i > 0:
+		lo, hi := rankOf(i-1, k, n), rankOf(i, k, n)
+		share := (score - c.Knots[i-1]) / (c.Knots[i] - c.Knots[i-1])
+		below = float64(lo) + share*float64(hi-lo)
+		if k == n {
+			below = float64(i)
+		}
+	}
+	return max((float64(n)-below+1)/float64(n+1), tailShare)
+}
+
+// Severity maps a tail probability to the fixed scale from 0 to 100: ten for each
+// factor of ten, so 30 is one normal row in a thousand and 100 one in 10^10.
+func Severity(p float64) float32 { return float32(min(max(-10*math.Log10(p), 0), 100)) }
+
+func (c *Calibration) validate() error {
+	if c.Rows < MinCalibration || len(c.Knots) < 2 || len(c.Knots) > maxKnots || int64(len(c.Knots)) > c.Rows {
+		return fmt.Errorf("calibration: %d rows and %d knots", c.Rows, len(c.Knots))
+	}
+	if !slices.IsSorted(c.Knots) {
+		return errors.New("calibration: knots are not sorted")
+	}
+	for _, v := range append([]float64{c.Low, c.Soft, c.Start, c.Excess, c.Limit, c.TargetRate}, c.Knots...) {
+		if !finite(v) {
+			return errors.New("calibration: a number is not finite")
+		}
+	}
+	if !(c.Soft > 0 && c.Excess > 0) {
+		return errors.New("calibration: a spread is not above 0")
+	}
+	return nil
+}

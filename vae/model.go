@@ -1,0 +1,170 @@
+package vae
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/elbo-stream/elbo/vae/internal/kernel"
+)
+
+// A Model is a trained network with everything that a row needs on its way from
+// Arrow columns to a judged score. It is immutable once made and safe for
+// concurrent use.
+type Model struct {
+	Spec        Spec
+	Name        string // [A-Za-z0-9_.-], for elbo_model
+	Calibration *Calibration
+	Training    Training
+
+	params []float32
+	net    *kernel.Net
+	golden []goldenRow
+	digest string // 64 hexadecimal digits, of the file
+}
+
+// Training says how a model came to be. It holds no clock time and no speed, so
+// that the same training gives the same file.
+type Training struct {
+	Version   string  `json:"version"` // of elbo
+	Seed      uint64  `json:"seed"`
+	Rows      int64   `json:"rows"`     // rows trained on
+	HeldOut   int64   `json:"held_out"` // rows held out, for early stop and calibration
+	Steps     int     `json:"steps"`    // steps taken
+	BestStep  int     `json:"best_step"`
+	Stopped   string  `json:"stopped"` // "steps" or "early"
+	Batch     int     `json:"batch"`
+	Optimizer string  `json:"optimizer"`
+	Rate      float64 `json:"rate"`
+	Schedule  string  `json:"schedule"`
+	Beta      float64 `json:"beta"`
+	// Curve has one point per evaluation.
+	Curve []Point `json:"curve"`
+	// TrainRecon and HeldOutRecon are the mean reconstruction errors in nats of
+	// training and of held-out rows: their gap tells how well the model
+	// generalises.
+	TrainRecon   float64 `json:"train_recon"`
+	HeldOutRecon float64 `json:"held_out_recon"`
+	HeldOutKL    float64 `json:"held_out_kl"`
+	// ActiveLatents counts the latents whose posterior mean varies over held-out
+	// rows (variance above 0.01; Burda, Grosse and Salakhutdinov 2015).
+	ActiveLatents int         `json:"active_latents"`
+	LatentKL      []float64   `json:"latent_kl"` // mean per latent, nats
+	Columns       []ColumnFit `json:"columns"`
+	Warnings      []string    `json:"warnings,omitempty"`
+}
+
+// A Point of the loss curve: means per row in nats. HeldOut is the negative ELBO
+// of the held-out rows at the posterior mean, with beta 1.
+type Point struct {
+	Step    int     `json:"step"`
+	Loss    float64 `json:"loss"`
+	Recon   float64 `json:"recon"`
+	KL      float64 `json:"kl"`
+	HeldOut float64 `json:"held_out"`
+}
+
+// ColumnFit is the mean reconstruction error of one column, in nats.
+type ColumnFit struct {
+	Name    string  `json:"name"`
+	HeldOut float64 `json:"held_out"`
+	// SD is the column's smallest learned standard deviation on the feature's
+	// scale, 0 for other heads.
+	SD float64 `json:"sd,omitempty"`
+}
+
+// NewModel joins a valid specification, its parameters (taken over, laid out as
+// Spec.Net says) and what training found. It makes the golden rows.
+func NewModel(name string, spec Spec, params []float32, cal *Calibration, tr Training) (*Model, error) {
+	m := &Model{Spec: spec, Name: name, params: params, Calibration: cal, Training: tr}
+	if err := m.prepare(); err != nil {
+		return nil, err
+	}
+	m.golden = m.makeGolden()
+	if err := m.scoreGolden(); err != nil {
+		return nil, err
+	}
+	return m, m.seal()
+}
+
+// prepare checks the parts and lays out the network.
+func (m *Model) prepare() error {
+	if err := m.Spec.Validate(); err != nil {
+		return err
+	}
+	if !validName(m.Name) {
+		return fmt.Errorf("model name %q: want 1 to 100 of A-Z a-z 0-9 _ . -", m.Name)
+	}
+	if m.Calibration == nil {
+		return errors.New("calibration is missing")
+	}
+	if err := m.Calibration.validate(); err != nil {
+		return err
+	}
+	m.net = m.Spec.Net()
+	if len(m.params) != m.net.Params {
+		return fmt.Errorf("%d parameters, the network has %d", len(m.params), m.net.Params)
+	}
+	for i, v := range m.params {
+		if v-v != 0 {
+			return fmt.Errorf("parameter %d is %v", i, v)
+		}
+	}
+	return nil
+}
+
+func validName(s string) bool {
+	if s == "" || len(s) > 100 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// ID returns name@digest, as the column elbo_model has it.
+func (m *Model) ID() string { return m.Name + "@" + m.digest[:12] }
+
+// Recalibrated returns a copy of m with another calibration; it has another
+// digest.
+func (m *Model) Recalibrated(c *Calibration) (*Model, error) {
+	return NewModel(m.Name, m.Spec, m.params, c, m.Training)
+}
+
+// Size describes how large a model is.
+type Size struct {
+	Parameters int `json:"parameters"`
+	Bytes      int `json:"bytes"` // of the weights in memory
+	// MultiplyAdds is the work of scoring one row.
+	MultiplyAdds int `json:"multiply_adds"`
+	Features     int `json:"features"`
+	Latent       int `json:"latent"`
+}
+
+// Size returns the model's size.
+func (m *Model) Size() Size {
+	return Size{Parameters: m.net.Params, Bytes: 4 * m.net.Params, MultiplyAdds: m.net.MACs(),
+		Features: m.net.Features, Latent: m.net.Latent}
+}
+
+// Params returns the flat parameter vector, which the caller must not change.
+func (m *Model) Params() []float32 { return m.params }
+
+// LearnedSD returns the learned standard deviation of a feature on its own
+// scale, and false when its head has none.
+func (m *Model) LearnedSD(feature int) (float64, bool) {
+	for _, b := range m.net.Blocks {
+		if feature >= b.From && feature < b.From+b.N {
+			switch b.Kind {
+			case kernel.Gaussian:
+				return math.Exp(m.net.LogSDOf(m.params, feature)), true
+			case kernel.GaussianFixed:
+				return b.SD, true
+			}
+		}
+	}
+	return 0, false
+}

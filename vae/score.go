@@ -1,0 +1,394 @@
+package vae
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/elbo-stream/elbo/vae/internal/kernel"
+)
+
+// Options say what a Scorer computes besides the three scores of a row.
+type Options struct {
+	// Top is how many columns to blame; 0 means 5, below 0 none.
+	Top int
+	// TopAll blames columns for every row, not only for those over the limit.
+	TopAll         bool
+	Contributions  bool // Result.Columns and Result.Latents
+	Latent         bool // Result.Mu and Result.LogVar
+	Reconstruction bool // Result.Out
+	Error          bool // Result.Error
+	// Samples above 0 replaces the reconstruction error at the posterior mean by
+	// its mean over that many draws from the posterior (the reconstruction
+	// probability of An and Cho 2015, as a negative log). The draws depend on
+	// Seed and on the row's own values, so that the same row has the same score.
+	Samples int
+	Seed    uint64
+}
+
+// A Result holds what one record was scored to. Its slices belong to the Scorer
+// and last until its next call. R is the number of rows.
+type Result struct {
+	Recon   []float32  // [R] reconstruction error: negative log-likelihood summed over columns, nats
+	KL      []float32  // [R] KL(q(z|x), N(0,1)) summed over latents, nats
+	Score   []float32  // [R] Recon + KL
+	P       []float64  // [R] tail probability of Score among held-out normal rows
+	Flags   []RowFlags // [R]
+	Anomaly []bool     // [R] Score above the model's limit
+	Error   []float32  // [R] mean squared error over observed features on the standardised scale
+	Columns []float32  // [R][columns] contribution of each column to Recon, nats
+	Latents []float32  // [R][latent] contribution of each latent to KL, nats
+	Mu      []float32  // [R][latent] posterior mean
+	LogVar  []float32  // [R][latent] posterior log-variance, clamped to [-12, 6]
+	Out     []float32  // [R][features] decoder outputs: means on the feature's scale, or logits
+	Top     [][]Blame  // [R] nil for rows that were not to be explained
+}
+
+// Blame is one column's (or latent's) part in a score.
+type Blame struct {
+	Column       string
+	Contribution float32 // nats
+	Value        string  // in the column's own units; "null" when missing
+	Expected     string  // what the model would have put there
+}
+
+// A Scorer scores records of one schema. It belongs to one goroutine.
+type Scorer struct {
+	m      *Model
+	opts   Options
+	packer *Packer
+	s      *kernel.Scratch[float32]
+	res    Result
+	column []int // of a feature
+	place  []int // of a feature in its column
+	blames []Blame
+	extra  []float32 // terms summed over samples
+}
+
+// NewScorer finds the model's columns in schema; the error is a *SchemaError
+// that lists every fault.
+func (m *Model) NewScorer(schema *arrow.Schema, o Options) (*Scorer, error) {
+	packer, err := m.Spec.NewPacker(schema)
+	if err != nil {
+		return nil, err
+	}
+	s := m.NewDecoder()
+	if o.Top == 0 {
+		o.Top = 5
+	}
+	s.opts, s.packer = o, packer
+	return s, nil
+}
+
+// NewDecoder returns a Scorer that can only Decode.
+func (m *Model) NewDecoder() *Scorer {
+	s := &Scorer{m: m, s: kernel.NewScratch[float32](m.net, false), extra: make([]float32, m.net.Features*TileRows)}
+	s.column, s.place = m.Spec.featureColumn()
+	return s
+}
+
+// Score scores the rows of rec, which it borrows. The result lasts until the
+// next call.
+func (s *Scorer) Score(rec arrow.Record) (*Result, error) {
+	packed, err := s.packer.Bind(rec)
+	if err != nil {
+		return nil, err
+	}
+	rows := int(rec.NumRows())
+	s.reserve(rows)
+	for from := 0; from < rows; from += TileRows {
+		s.tile(packed, from, min(TileRows, rows-from))
+	}
+	return &s.res, nil
+}
+
+func (s *Scorer) reserve(rows int) {
+	r, latent := &s.res, s.m.net.Latent
+	r.Recon, r.KL, r.Score = resize(r.Recon, rows), resize(r.KL, rows), resize(r.Score, rows)
+	r.P, r.Flags, r.Anomaly = resize(r.P, rows), resize(r.Flags, rows), resize(r.Anomaly, rows)
+	r.Top = resize(r.Top, rows)
+	clear(r.Top)
+	if s.opts.Error {
+		r.Error = resize(r.Error, rows)
+	}
+	if s.opts.Contributions {
+		r.Columns = resize(r.Columns, rows*len(s.m.Spec.Columns))
+		r.Latents = resize(r.Latents, rows*latent)
+	}
+	if s.opts.Latent {
+		r.Mu, r.LogVar = resize(r.Mu, rows*latent), resize(r.LogVar, rows*latent)
+	}
+	if s.opts.Reconstruction {
+		r.Out = resize(r.Out, rows*s.m.net.Features)
+	}
+}
+
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// tile scores rows [from, from+n) of a record.
+func (s *Scorer) tile(packed *Packed, from, n int) {
+	k, net := s.s, s.m.net
+	packed.Tile(from, n, k.X, k.Mask, s.res.Flags[from:from+n])
+	kernel.Encode(net, k, s.m.params)
+	kernel.KLTerms(k)
+	copy(k.Z, k.Mu)
+	kernel.Decode(net, k, s.m.params)
+	net.Terms(k, s.m.params)
+	if s.opts.Reconstruction {
+		transpose(s.res.Out[from*net.Features:(from+n)*net.Features], k.Out, net.Features)
+	}
+	s.meanError(from, n)
+	if s.opts.Samples > 0 {
+		s.sample()
+	}
+	var recon, kl [TileRows]float32
+	addFeatures(&recon, k.Terms)
+	addFeatures(&kl, k.KL)
+	r, cal := &s.res, s.m.Calibration
+	for i := range n {
+		score := recon[i] + kl[i]
+		r.Recon[from+i], r.KL[from+i], r.Score[from+i] = recon[i], kl[i], score
+		r.P[from+i] = cal.P(float64(score))
+		r.Anomaly[from+i] = float64(score) > cal.Limit
+	}
+	if s.opts.Latent {
+		transpose(r.Mu[from*net.Latent:(from+n)*net.Latent], k.Mu, net.Latent)
+		transpose(r.LogVar[from*net.Latent:(from+n)*net.Latent], k.LogVar, net.Latent)
+	}
+	if s.opts.Contributions {
+		s.contributions(from, n)
+	}
+	for i := range n {
+		if s.opts.Top > 0 && (s.opts.TopAll || r.Anomaly[from+i]) {
+			r.Top[from+i] = s.explain(packed, from+i, i)
+		}
+	}
+}
+
+// addFeatures adds the features of a tile, one chain per row.
+func addFeatures(dst *[TileRows]float32, tile []float32) {
+	for ; len(tile) >= TileRows; tile = tile[TileRows:] {
+		for r, v := range tile[:TileRows] {
+			dst[r] += v
+		}
+	}
+}
+
+// transpose copies a tile [features][TileRows] to rows [len/features][features].
+func transpose(dst, tile []float32, features int) {
+	for r := range len(dst) / features {
+		row := dst[r*features : (r+1)*features]
+		for f := range row {
+			row[f] = tile[f*TileRows+r]
+		}
+	}
+}
+
+// meanError fills Error: squared error per observed feature. Bernoulli and
+// categorical outputs count as probabilities.
+func (s *Scorer) meanError(from, n int) {
+	if !s.opts.Error {
+		return
+	}
+	var sum, seen [TileRows]float32
+	for _, b := range s.m.net.Blocks {
+		for r := range n {
+			probs := s.outputs(b, r)
+			for j := range b.N {
+				i := (b.From+j)*TileRows + r
+				d := probs[j] - s.s.X[i]
+				sum[r] += s.s.Mask[i] * d * d
+				seen[r] += s.s.Mask[i]
+			}
+		}
+	}
+	for r := range n {
+		s.res.Error[from+r] = sum[r] / max(seen[r], 1)
+	}
+}
+
+// outputs returns block b of row r of the tile as means or probabilities.
+func (s *Scorer) outputs(b kernel.Block, r int) []float32 {
+	s.extra = s.extra[:cap(s.extra)]
+	out := s.extra[:b.N]
+	for j := range out {
+		out[j] = s.s.Out[(b.From+j)*TileRows+r]
+	}
+	toProbabilities(b.Kind, out)
+	return out
+}
+
+// toProbabilities turns logits into probabilities and leaves means alone.
+func toProbabilities(kind kernel.HeadKind, v []float32) {
+	switch kind {
+	case kernel.Bernoulli:
+		kernel.Activate(kernel.Sigmoid, v, v)
+	case kernel.Categorical:
+		top, total := slices.Max(v), 0.0
+		for _, x := range v {
+			total += math.Exp(float64(x - top))
+		}
+		for j, x := range v {
+			v[j] = float32(math.Exp(float64(x-top)) / total)
+		}
+	}
+}
+
+// sample replaces the tile's terms by their mean over draws from the posterior.
+func (s *Scorer) sample() {
+	k, net := s.s, s.m.net
+	var keys [TileRows]uint64
+	for r := range keys {
+		keys[r] = s.rowKey(r)
+	}
+	sum := s.extra[:len(k.Terms)]
+	clear(sum)
+	for draw := range s.opts.Samples {
+		for l := range net.Latent {
+			for r := range TileRows {
+				i := l*TileRows + r
+				eps := normal(stir(keys[r], uint64(draw)<<32|uint64(l)))
+				k.Z[i] = k.Mu[i] + float32(eps*math.Exp(0.5*float64(k.LogVar[i])))
+			}
+		}
+		kernel.Decode(net, k, s.m.params)
+		net.Terms(k, s.m.params)
+		for i, t := range k.Terms {
+			sum[i] += t
+		}
+	}
+	for i, t := range sum {
+		k.Terms[i] = t / float32(s.opts.Samples)
+	}
+	copy(k.Z, k.Mu) // explanations show the posterior mean's reconstruction
+	kernel.Decode(net, k, s.m.params)
+}
+
+// rowKey hashes what the model reads of row r of the tile, with the seed.
+func (s *Scorer) rowKey(r int) uint64 {
+	key := s.opts.Seed
+	for i := r; i < len(s.s.X); i += TileRows {
+		key = stir(key, uint64(math.Float32bits(s.s.X[i])))
+	}
+	for i := r; i < len(s.s.Mask); i += TileRows {
+		key = stir(key, uint64(math.Float32bits(s.s.Mask[i])))
+	}
+	return key
+}
+
+func (s *Scorer) contributions(from, n int) {
+	r, columns, latent := &s.res, len(s.m.Spec.Columns), s.m.net.Latent
+	clear(r.Columns[from*columns : (from+n)*columns])
+	for f, c := range s.column {
+		for i := range n {
+			r.Columns[(from+i)*columns+c] += s.s.Terms[f*TileRows+i]
+		}
+	}
+	transpose(r.Latents[from*latent:(from+n)*latent], s.s.KL, latent)
+}
+
+// explain names the columns and latents that add most to the score of a row:
+// row is its place in the record, lane in the tile.
+func (s *Scorer) explain(packed *Packed, row, lane int) []Blame {
+	type part struct {
+		feature int // first feature, or features+latent
+		value   float32
+	}
+	var parts []part
+	for f, c := range s.column {
+		t := s.s.Terms[f*TileRows+lane]
+		if s.place[f] > 0 && s.m.Spec.Columns[c].Kind != Vector {
+			parts[len(parts)-1].value += t
+			continue
+		}
+		parts = append(parts, part{f, t})
+	}
+	for l := range s.m.net.Latent {
+		parts = append(parts, part{len(s.column) + l, s.s.KL[l*TileRows+lane]})
+	}
+	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(b.value, a.value) })
+	parts = parts[:min(len(parts), s.opts.Top)]
+	out := make([]Blame, len(parts))
+	for i, p := range parts {
+		if l := p.feature - len(s.column); l >= 0 {
+			out[i] = Blame{fmt.Sprintf("latent %d", l), p.value, number(float64(s.s.Mu[l*TileRows+lane])), "0"}
+			continue
+		}
+		out[i] = s.blame(packed, row, lane, p.feature)
+		out[i].Contribution = p.value
+	}
+	return out
+}
+
+func (s *Scorer) blame(packed *Packed, row, lane, feature int) Blame {
+	c := s.column[feature]
+	col := &s.m.Spec.Columns[c]
+	b := Blame{Column: col.Name, Value: packed.cells[c].show(row, s.place[feature])}
+	if col.Kind == Vector {
+		b.Column = fmt.Sprintf("%s[%d]", col.Name, s.place[feature])
+	}
+	out := s.outputs(s.m.net.Blocks[c], lane)
+	switch col.Kind {
+	case Categorical:
+		best := 0
+		for j, p := range out {
+			if p > out[best] {
+				best = j
+			}
+		}
+		b.Expected = "a level never seen"
+		if best < len(col.Levels) {
+			b.Expected = col.Levels[best]
+		}
+	case Boolean:
+		b.Expected = fmt.Sprintf("true with %.2g", col.unscale(0, out[0]))
+	case Timestamp:
+		b.Expected = col.showParts(out)
+	default:
+		b.Expected = number(col.unscale(s.place[feature], out[s.place[feature]]))
+	}
+	return b
+}
+
+func number(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
+
+// unscale takes a feature back to the column's own units.
+func (c *Column) unscale(j int, v float32) float64 {
+	x := float64(v)
+	if c.Mean != nil {
+		x = x*c.Scale[j] + c.Mean[j]
+	}
+	if c.Transform == Log1p {
+		x = math.Copysign(math.Expm1(math.Abs(x)), x)
+	}
+	return x
+}
+
+// Decode computes the decoder's outputs for rows of latents [rows][latent], as
+// Result.Out has them. The result lasts until the next call.
+func (s *Scorer) Decode(mu []float32) []float32 {
+	net := s.m.net
+	rows := len(mu) / net.Latent
+	s.res.Out = resize(s.res.Out, rows*net.Features)
+	for from := 0; from < rows; from += TileRows {
+		n := min(TileRows, rows-from)
+		clear(s.s.Z)
+		for i := range n {
+			for l := range net.Latent {
+				s.s.Z[l*TileRows+i] = mu[(from+i)*net.Latent+l]
+			}
+		}
+		kernel.Decode(net, s.s, s.m.params)
+		transpose(s.res.Out[from*net.Features:(from+n)*net.Features], s.s.Out, net.Features)
+	}
+	return s.res.Out
+}
