@@ -218,7 +218,19 @@ func (e *engine) reasonColumns(j *job) []arrow.Array {
 }
 
 // concat joins records of one schema. It borrows them; the caller owns the result.
+// There is at least one record. Empty ones are left out, because Arrow cannot
+// join the dictionaries of some of them.
 func concat(mem memory.Allocator, recs []arrow.Record) (arrow.Record, error) {
+	whole := recs
+	recs = nil
+	for _, r := range whole {
+		if r.NumRows() > 0 {
+			recs = append(recs, r)
+		}
+	}
+	if len(recs) == 0 {
+		recs = whole[:1]
+	}
 	if len(recs) == 1 {
 		recs[0].Retain()
 		return recs[0], nil

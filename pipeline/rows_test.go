@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -83,19 +82,20 @@ func (picky) Apply(_ context.Context, rec arrow.Record) (arrow.Record, error) {
 
 // A counter is stateful: it adds a column with how many rows it saw before.
 type counter struct {
-	mem  memory.Allocator
-	seen int64
-	busy chan struct{} // one token: Apply may run
+	mem    memory.Allocator
+	column string
+	seen   int64
+	busy   chan struct{} // one token: Apply may run
 }
 
 func newCounter(mem memory.Allocator) *counter {
-	c := &counter{mem: mem, busy: make(chan struct{}, 1)}
+	c := &counter{mem: mem, column: "seen", busy: make(chan struct{}, 1)}
 	c.busy <- struct{}{}
 	return c
 }
 
 func (c *counter) Bind(in *arrow.Schema) (*arrow.Schema, error) {
-	return arrow.NewSchema(append(in.Fields(), arrow.Field{Name: "seen", Type: arrow.PrimitiveTypes.Int64}), nil), nil
+	return arrow.NewSchema(append(in.Fields(), arrow.Field{Name: c.column, Type: arrow.PrimitiveTypes.Int64}), nil), nil
 }
 
 func (c *counter) Apply(_ context.Context, rec arrow.Record) (arrow.Record, error) {
@@ -143,20 +143,6 @@ func (d dropper) Apply(_ context.Context, rec arrow.Record) (arrow.Record, error
 		}
 	}
 	return b.NewRecord(), nil
-}
-
-// places returns "partition/position" for each row of records.
-func places(recs []arrow.Record) []string {
-	var all []string
-	for _, rec := range recs {
-		dict := rec.Column(0).(*array.Dictionary)
-		names := dict.Dictionary().(*array.String)
-		for i := range int(rec.NumRows()) {
-			name := strings.Clone(names.Value(dict.GetValueIndex(i)))
-			all = append(all, fmt.Sprintf("%s/%d", name, rec.Column(1).(*array.Int64).Value(i)))
-		}
-	}
-	return all
 }
 
 var (
