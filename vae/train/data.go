@@ -1,0 +1,482 @@
+package train
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+
+	"github.com/elbo-stream/elbo/vae"
+)
+
+// Data is a table of training rows in units (row groups) that can be read in any
+// order and more than once. Every reading of a unit gives the same rows.
+type Data interface {
+	Schema(ctx context.Context) (*arrow.Schema, error)
+	// Units returns the number of rows of each unit, in the table's order.
+	Units(ctx context.Context) ([]int64, error)
+	// Read gives the records of one unit; each lasts until the next is asked for.
+	Read(ctx context.Context, unit int) iter.Seq2[arrow.Record, error]
+}
+
+// Records is Data of records in memory, one unit each, all of one schema.
+type Records []arrow.Record
+
+// Schema returns the schema of the first record.
+func (r Records) Schema(context.Context) (*arrow.Schema, error) {
+	if len(r) == 0 {
+		return nil, fmt.Errorf("no records")
+	}
+	return r[0].Schema(), nil
+}
+
+// Units returns the records' numbers of rows.
+func (r Records) Units(context.Context) ([]int64, error) {
+	rows := make([]int64, len(r))
+	for i, rec := range r {
+		rows[i] = rec.NumRows()
+	}
+	return rows, nil
+}
+
+// Read gives one record.
+func (r Records) Read(_ context.Context, unit int) iter.Seq2[arrow.Record, error] {
+	return func(yield func(arrow.Record, error) bool) { yield(r[unit], nil) }
+}
+
+// rows are packed rows in memory, row-major.
+type rows struct {
+	inputs, features int
+	x                []float32 // [n][inputs]
+	mask             []uint8   // [n][features], nil while nothing is missing
+	n                int
+}
+
+// add appends row r of a packed tile.
+func (s *rows) add(x, mask []float32, r int) {
+	s.n++
+	s.x = slices.Grow(s.x, s.inputs)
+	for f := range s.inputs {
+		s.x = append(s.x, x[f*vae.TileRows+r])
+	}
+	complete := true
+	for f := range s.features {
+		complete = complete && mask[f*vae.TileRows+r] == 1
+	}
+	if complete && s.mask == nil {
+		return
+	}
+	for len(s.mask) < s.n*s.features { // this row, and those that were complete before
+		s.mask = append(s.mask, 1)
+	}
+	for f := range s.features {
+		s.mask[(s.n-1)*s.features+f] = uint8(mask[f*vae.TileRows+r])
+	}
+}
+
+// fill copies the rows in index to the lanes of a tile and zeroes the others.
+func (s *rows) fill(index []uint32, x, mask []float32) {
+	clear(x)
+	clear(mask)
+	for r, i := range index {
+		for f, v := range s.x[int(i)*s.inputs : (int(i)+1)*s.inputs] {
+			x[f*vae.TileRows+r] = v
+		}
+		for f := range s.features {
+			m := float32(1)
+			if s.mask != nil && int(i) < len(s.mask)/max(s.features, 1) {
+				m = float32(s.mask[int(i)*s.features+f])
+			}
+			mask[f*vae.TileRows+r] = m
+		}
+	}
+}
+
+// swapOut removes row i by putting the last row in its place.
+func (s *rows) swapOut(i int) {
+	j := s.n - 1
+	copy(s.x[i*s.inputs:(i+1)*s.inputs], s.x[j*s.inputs:])
+	s.x = s.x[:j*s.inputs]
+	if s.mask != nil {
+		for len(s.mask) < s.n*s.features {
+			s.mask = append(s.mask, 1)
+		}
+		copy(s.mask[i*s.features:(i+1)*s.features], s.mask[j*s.features:])
+		s.mask = s.mask[:j*s.features]
+	}
+	s.n = j
+}
+
+// A split says which rows are held out.
+type split struct {
+	seed   uint64
+	share  float64
+	column int   // of the time, -1 for the hash of the position
+	latest int64 // times from here on are held out
+}
+
+// newSplit chooses the held-out rows; for a time column it reads the column once.
+func newSplit(ctx context.Context, c Config, d Data, total int64) (*split, error) {
+	share := max(c.HeldOut, float64(minHeldOut)/float64(total))
+	share = min(share, 0.5, max(float64(maxHeldOut)/float64(total), 0))
+	s := &split{seed: c.Seed, share: share, column: -1}
+	if c.TimeColumn == "" {
+		return s, nil
+	}
+	schema, err := d.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at := schema.FieldIndices(c.TimeColumn)
+	if len(at) != 1 {
+		return nil, fmt.Errorf("time column %q: %d columns of that name", c.TimeColumn, len(at))
+	}
+	s.column = at[0]
+	var times []int64
+	err = each(ctx, d, func(_ int64, rec arrow.Record) error {
+		key, err := timeKeys(rec.Column(s.column))
+		if err != nil {
+			return fmt.Errorf("time column %q: %w", c.TimeColumn, err)
+		}
+		for i := range int(rec.NumRows()) {
+			times = append(times, key(i))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	sorted := slices.Sorted(slices.Values(times))
+	s.latest = sorted[len(sorted)-max(1, int(math.Round(share*float64(len(sorted)))))]
+	return s, nil
+}
+
+// timeKeys reads a column of times (or of numbers) as keys that sort like it;
+// missing values come first.
+func timeKeys(a arrow.Array) (func(int) int64, error) {
+	null := func(i int, v int64) int64 {
+		if a.IsNull(i) {
+			return math.MinInt64
+		}
+		return v
+	}
+	switch t := a.(type) {
+	case *array.Timestamp:
+		return func(i int) int64 { return null(i, int64(t.Value(i))) }, nil
+	case *array.Date32:
+		return func(i int) int64 { return null(i, int64(t.Value(i))) }, nil
+	case *array.Date64:
+		return func(i int) int64 { return null(i, int64(t.Value(i))) }, nil
+	case *array.Int64:
+		return func(i int) int64 { return null(i, t.Value(i)) }, nil
+	case *array.Int32:
+		return func(i int) int64 { return null(i, int64(t.Value(i))) }, nil
+	}
+	return nil, fmt.Errorf("type %s is neither a time nor an integer", a.DataType())
+}
+
+// held returns, for the rows of rec, whether they are held out. first is the
+// position of its first row in the table.
+func (s *split) held(first int64, rec arrow.Record) (func(int) bool, error) {
+	if s.column < 0 {
+		return func(i int) bool { return HeldOut(s.seed, first+int64(i), s.share) }, nil
+	}
+	key, err := timeKeys(rec.Column(s.column))
+	if err != nil {
+		return nil, err
+	}
+	return func(i int) bool { return key(i) >= s.latest }, nil
+}
+
+// each calls f with every record in the table's order.
+func each(ctx context.Context, d Data, f func(first int64, rec arrow.Record) error) error {
+	units, err := d.Units(ctx)
+	if err != nil {
+		return err
+	}
+	first := int64(0)
+	for u := range units {
+		for rec, err := range d.Read(ctx, u) {
+			if err != nil {
+				return err
+			}
+			if err := f(first, rec); err != nil {
+				return err
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			first += rec.NumRows()
+		}
+	}
+	return nil
+}
+
+// pick returns the rows of rec that keep is true for, as runs [from, to).
+func pick(rows int, keep func(int) bool, f func(from, to int)) {
+	for i := 0; i < rows; i++ {
+		if !keep(i) {
+			continue
+		}
+		j := i + 1
+		for j < rows && keep(j) {
+			j++
+		}
+		f(i, j)
+		i = j
+	}
+}
+
+// table is the packed training data: all of it, or the held-out rows only with
+// the rest read again in every epoch.
+type table struct {
+	spec     *vae.Spec
+	data     Data
+	split    *split
+	packer   *vae.Packer
+	train    *rows // nil when it does not fit in memory
+	held     *rows
+	firsts   []int64 // of each unit
+	units    []int64
+	trainN   int64
+	capacity int // of the shuffle buffer, rows
+}
+
+// pack reads the data once and keeps what fits.
+func pack(ctx context.Context, c Config, d Data, spec *vae.Spec, s *split, trainN int64) (*table, error) {
+	schema, err := d.Schema(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &table{spec: spec, data: d, split: s, trainN: trainN}
+	if t.packer, err = spec.NewPacker(schema); err != nil {
+		return nil, err
+	}
+	if t.units, err = d.Units(ctx); err != nil {
+		return nil, err
+	}
+	at := int64(0)
+	for _, n := range t.units {
+		t.firsts = append(t.firsts, at)
+		at += n
+	}
+	features, inputs := spec.Inputs()
+	empty := func() *rows { return &rows{inputs: inputs, features: features} }
+	t.held = empty()
+	bytesPerRow := int64(4*inputs + features)
+	t.capacity = int(min(max(c.Memory/bytesPerRow, int64(c.Batch)), math.MaxInt32))
+	if trainN*bytesPerRow <= c.Memory {
+		t.train = empty()
+		t.train.x = make([]float32, 0, trainN*int64(inputs))
+	}
+	p := newTile(spec)
+	err = each(ctx, d, func(first int64, rec arrow.Record) error {
+		held, err := s.held(first, rec)
+		if err != nil {
+			return err
+		}
+		return p.rows(t.packer, rec, func(r int, x, mask []float32, lane int) {
+			if held(r) {
+				t.held.add(x, mask, lane)
+			} else if t.train != nil {
+				t.train.add(x, mask, lane)
+			}
+		})
+	})
+	return t, err
+}
+
+// tile is scratch for packing.
+type tile struct {
+	x, mask []float32
+	flags   []vae.RowFlags
+}
+
+func newTile(spec *vae.Spec) *tile {
+	features, inputs := spec.Inputs()
+	return &tile{make([]float32, inputs*vae.TileRows), make([]float32, features*vae.TileRows), make([]vae.RowFlags, vae.TileRows)}
+}
+
+// rows packs rec and calls f for every row with its lane in the tile.
+func (t *tile) rows(p *vae.Packer, rec arrow.Record, f func(row int, x, mask []float32, lane int)) error {
+	packed, err := p.Bind(rec)
+	if err != nil {
+		return err
+	}
+	for from := 0; from < int(rec.NumRows()); from += vae.TileRows {
+		n := min(vae.TileRows, int(rec.NumRows())-from)
+		packed.Tile(from, n, t.x, t.mask, t.flags)
+		for lane := range n {
+			f(from+lane, t.x, t.mask, lane)
+		}
+	}
+	return nil
+}
+
+// batches yields batches of rows without end, from the given step on: each is a
+// set of packed rows and the indexes into it. The order depends on the seed and
+// the step alone.
+func (t *table) batches(ctx context.Context, c Config, step int) iter.Seq2[batch, error] {
+	if t.train != nil {
+		return t.memoryBatches(c, step)
+	}
+	return t.streamBatches(ctx, c, step)
+}
+
+type batch struct {
+	rows  *rows
+	index []uint32
+}
+
+// memoryBatches walks permutations of the rows. A batch that the end of an epoch
+// cuts short is filled from the next one, so that every row is used.
+func (t *table) memoryBatches(c Config, step int) iter.Seq2[batch, error] {
+	return func(yield func(batch, error) bool) {
+		n := t.train.n
+		size := min(c.Batch, n)
+		epoch, at := step*size/n, step*size%n
+		order := Permutation(c.Seed, uint64(epoch), n)
+		index := make([]uint32, 0, size)
+		for {
+			index = index[:0]
+			for len(index) < size {
+				if at == n {
+					epoch, at = epoch+1, 0
+					order = Permutation(c.Seed, uint64(epoch), n)
+				}
+				take := min(size-len(index), n-at)
+				index = append(index, order[at:at+take]...)
+				at += take
+			}
+			if !yield(batch{t.train, index}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// streamBatches reads the units of each epoch in random order through a shuffle
+// buffer. To resume it reads its epoch again from the start and drops what was
+// used.
+func (t *table) streamBatches(ctx context.Context, c Config, step int) iter.Seq2[batch, error] {
+	return func(yield func(batch, error) bool) {
+		size := int(min(int64(c.Batch), t.trainN))
+		perEpoch := t.trainN / int64(size) // the last rows of an epoch's order wait for the next
+		epoch, skip := int64(step)/perEpoch, int64(step)%perEpoch
+		for ; ; epoch++ {
+			out := &rows{inputs: t.held.inputs, features: t.held.features}
+			count := int64(0)
+			for x, err := range t.shuffled(ctx, c, epoch) {
+				if err != nil {
+					yield(batch{}, err)
+					return
+				}
+				out.add(x.x, x.mask, x.lane)
+				if out.n < size {
+					continue
+				}
+				if count++; count > skip {
+					index := make([]uint32, size)
+					for i := range index {
+						index[i] = uint32(i)
+					}
+					if !yield(batch{out, index}, nil) {
+						return
+					}
+				}
+				out = &rows{inputs: out.inputs, features: out.features}
+				if count == perEpoch {
+					break
+				}
+			}
+			skip = 0
+		}
+	}
+}
+
+// lane is one row in a packed tile.
+type lane struct {
+	x, mask []float32
+	lane    int
+}
+
+// shuffled yields every training row once.
+func (t *table) shuffled(ctx context.Context, c Config, epoch int64) iter.Seq2[lane, error] {
+	return func(yield func(lane, error) bool) {
+		buffer := &rows{inputs: t.held.inputs, features: t.held.features}
+		draw := counter{seed: c.Seed, stream: uint64(epoch)}
+		tile, out := newTile(t.spec), newTile(t.spec)
+		give := func() bool {
+			i := uint32(draw.below(uint64(buffer.n)))
+			buffer.fill([]uint32{i}, out.x, out.mask)
+			buffer.swapOut(int(i))
+			return yield(lane{out.x, out.mask, 0}, nil)
+		}
+		for _, u := range Permutation(c.Seed, uint64(epoch), len(t.units)) {
+			first, stopped := t.firsts[u], false
+			for rec, err := range t.data.Read(ctx, int(u)) {
+				if err == nil {
+					err = t.addTo(buffer, tile, first, rec, func() bool { stopped = stopped || !give(); return !stopped })
+				}
+				if err != nil {
+					yield(lane{}, err)
+					return
+				}
+				if stopped {
+					return
+				}
+				first += rec.NumRows()
+			}
+		}
+		for buffer.n > 0 {
+			if !give() {
+				return
+			}
+		}
+	}
+}
+
+// addTo packs the training rows of rec into the buffer and makes room with give.
+func (t *table) addTo(buffer *rows, tile *tile, first int64, rec arrow.Record, give func() bool) error {
+	held, err := t.split.held(first, rec)
+	if err != nil {
+		return err
+	}
+	open := true
+	return tile.rows(t.packer, rec, func(r int, x, mask []float32, lane int) {
+		if !open || held(r) {
+			return
+		}
+		if buffer.n >= t.capacity {
+			open = give()
+		}
+		buffer.add(x, mask, lane)
+	})
+}
+
+// counter draws numbers from a stream, one after the other.
+type counter struct{ seed, stream, n uint64 }
+
+func (c *counter) below(n uint64) uint64 {
+	c.n++
+	return hash(c.seed, c.stream, c.n) % n
+}
+
+// largest returns the index of the largest value, NaN above all.
+func largest(v []float64) int {
+	best := 0
+	for i := range v {
+		if math.IsNaN(v[i]) {
+			return i
+		}
+		if cmp.Compare(v[i], v[best]) > 0 {
+			best = i
+		}
+	}
+	return best
+}

@@ -1,0 +1,14 @@
+// Package train fits a variational autoencoder to rows: backward pass,
+// optimizers, schedules, early stop, checkpoints, calibration.
+//
+//	model, err := train.Run(ctx, train.Config{Seed: 1}, data)
+//
+// Training is repeatable to the bit: the same rows, configuration and kind of
+// CPU give the same model, whatever the number of workers and however often it
+// was interrupted and resumed. A batch is split into tiles of vae.TileRows rows,
+// every tile has its own gradient, and the gradients are added in the order of
+// the tiles.
+//
+// The mistake to avoid is to train on rows that hold the anomalies to be found:
+// what the model has learned to rebuild it does not find strange.
+package train
