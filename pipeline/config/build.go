@@ -1,0 +1,103 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"reflect"
+
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/elbo-stream/elbo/pipeline"
+)
+
+// Build makes the source, operators and sinks of p, in this order, and returns
+// them as a configuration of the engine that lacks only what a file does not
+// say (From, Drain, Hooks). It tries every step, so that all faults come at
+// once, each at the step's key or at the field that the builder's error begins
+// with. On a fault everything that was made is closed. The caller owns what is
+// returned and closes it; the engine closes nothing that was not run.
+func (p *Pipeline) Build(ctx context.Context, env Env) (pipeline.Config, Faults) {
+	if env.Log == nil {
+		env.Log = slog.New(slog.DiscardHandler)
+	}
+	if env.Allocator == nil {
+		env.Allocator = memory.DefaultAllocator
+	}
+	env.Delivery = p.Settings.Delivery
+	b := &builder{ctx: ctx, env: env, pipeline: p}
+
+	c := p.Settings.engine()
+	c.Allocator = env.Allocator
+	c.Source = made[pipeline.Source](b, p.Source)
+	for _, s := range p.Operators {
+		c.Operators = append(c.Operators, pipeline.NamedOperator{Name: s.Name, Operator: made[pipeline.Operator](b, s)})
+	}
+	for _, s := range p.Sinks {
+		c.Sinks = append(c.Sinks, pipeline.NamedSink{Name: s.Name, Sink: made[pipeline.Sink](b, s)})
+	}
+	if p.DeadLetters != nil {
+		c.DeadLetters = made[pipeline.Sink](b, p.DeadLetters)
+	}
+	if len(b.faults) > 0 {
+		b.close()
+		b.faults.sort()
+		return pipeline.Config{}, b.faults
+	}
+	return c, nil
+}
+
+// engine returns the settings as the engine takes them.
+func (s Settings) engine() pipeline.Config {
+	c := pipeline.Config{
+		Workers: s.Workers, MaxBatches: s.MaxBatches, MaxBytes: int64(s.MaxBytes),
+		CommitBatches: s.CommitBatches, CommitInterval: s.CommitInterval,
+		DeadLetterLimit: pipeline.DeadLetterLimit{InRow: s.DeadLetterLimit.InRow, Share: s.DeadLetterLimit.Share},
+	}
+	if s.OnError == "dead_letter" {
+		c.OnError = pipeline.DeadLetter
+	}
+	return c
+}
+
+// builder is the state of one Build; it does not outlive the call.
+type builder struct {
+	ctx      context.Context
+	env      Env
+	pipeline *Pipeline
+	faults   Faults
+	closers  []io.Closer
+}
+
+// made builds a step as a T, or notes its faults.
+func made[T any](b *builder, s *Step) (thing T) {
+	env := b.env
+	env.Log = env.Log.With("component", s.Name)
+	// The builder gets a copy: the pipeline stays what the file says.
+	cfg := reflect.New(reflect.TypeOf(s.Config).Elem())
+	cfg.Elem().Set(reflect.ValueOf(s.Config).Elem())
+	got, err := s.kind.build(b.ctx, env, cfg.Interface())
+	if err != nil {
+		b.faults = append(b.faults, b.pipeline.decoder.causes(s.Path, s.Config, err)...)
+		return thing
+	}
+	thing, ok := got.(T)
+	if !ok {
+		b.faults = append(b.faults, b.pipeline.decoder.causes(s.Path, s.Config, errors.New("the builder made nothing"))...)
+		return thing
+	}
+	if c, ok := got.(io.Closer); ok {
+		b.closers = append(b.closers, c)
+	}
+	return thing
+}
+
+// close closes what was made, the last first.
+func (b *builder) close() {
+	for i := len(b.closers) - 1; i >= 0; i-- {
+		if err := b.closers[i].Close(); err != nil {
+			b.faults = append(b.faults, Fault{File: b.pipeline.File, Message: "close after the faults: " + err.Error(), Err: err})
+		}
+	}
+}
