@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
+	"github.com/elbo-stream/elbo/internal/hint"
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
@@ -79,39 +79,13 @@ type SchemaError struct{ Faults []error }
 // Error joins the faults, one a line when there are several.
 func (e *SchemaError) Error() string { return errors.Join(e.Faults...).Error() }
 
-// didYouMean returns ` (did you mean "x"?)` for the nearest column name, or "".
+// didYouMean suggests the nearest column name.
 func didYouMean(name string, schema *arrow.Schema) string {
-	best, at := 3, ""
-	for _, f := range schema.Fields() {
-		d := distance(strings.ToLower(name), strings.ToLower(f.Name))
-		if d < best && d <= len(name)/2 {
-			best, at = d, f.Name
-		}
+	names := make([]string, schema.NumFields())
+	for i, f := range schema.Fields() {
+		names[i] = f.Name
 	}
-	if at == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %q?)", at)
-}
-
-// distance is the Levenshtein distance in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			next := diag
-			if a[i] != b[j] {
-				next = 1 + min(diag, row[j], row[j+1])
-			}
-			diag, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
+	return hint.DidYouMean(name, names)
 }
 
 // Columns returns the positions in the schema of the model's columns, in model
