@@ -30,6 +30,7 @@ type FS struct {
 
 	calls int
 	fails map[int]error // by number of the call
+	cut   int           // calls from this one on fail with ErrCrash; 0: none do
 	space int           // bytes left; negative: no limit
 	log   []string
 }
@@ -66,6 +67,15 @@ func (f *FS) FailAt(n int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fails[n] = err
+}
+
+// CutAt makes call number n, from 1, and all after it fail with ErrCrash and
+// change nothing, as for a program that is about to lose its machine: Crash then
+// tells what is found afterwards.
+func (f *FS) CutAt(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cut = n
 }
 
 // FailNext makes the next call fail with err.
@@ -177,6 +187,9 @@ func (m move) do(names map[string]*inode) {
 func (f *FS) call(op, path string, args ...any) error {
 	f.calls++
 	err := f.fails[f.calls]
+	if f.cut > 0 && f.calls >= f.cut {
+		err = ErrCrash
+	}
 	line := op + " " + path
 	for _, a := range args {
 		line += fmt.Sprint(" ", a)
@@ -431,4 +444,12 @@ func (f *FS) Temporaries() []string {
 		}
 	}
 	return temps
+}
+
+// heal takes all limits and planned failures away.
+func (f *FS) heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.fails)
+	f.cut, f.space = 0, -1
 }
