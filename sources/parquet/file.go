@@ -39,10 +39,10 @@ func list(c *Config) ([]*file, error) {
 	l := &lister{c: c, seen: map[string]bool{}}
 	var faults []error
 	for _, p := range c.Paths {
-		before := len(l.files)
+		before := l.found
 		if err := l.path(p); err != nil {
 			faults = append(faults, err)
-		} else if len(l.files) == before && !l.seen[filepath.Clean(p)] {
+		} else if l.found == before {
 			faults = append(faults, fmt.Errorf("%s: no Parquet file found there (%d other files passed over)", p, l.skipped))
 		}
 	}
@@ -57,6 +57,7 @@ type lister struct {
 	c       *Config
 	files   []*file
 	seen    map[string]bool
+	found   int // also those found before
 	skipped int
 }
 
@@ -150,6 +151,7 @@ func (l *lister) skip(p, why string) {
 
 func (l *lister) add(p string, st fs.FileInfo) error {
 	p = filepath.Clean(p)
+	l.found++
 	if l.seen[p] {
 		return nil
 	}
