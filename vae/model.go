@@ -128,10 +128,10 @@ func validName(s string) bool {
 // ID returns name@digest, as the column elbo_model has it.
 func (m *Model) ID() string { return m.Name + "@" + m.digest[:12] }
 
-// Recalibrated returns a copy of m with another calibration; it has another
-// digest.
-func (m *Model) Recalibrated(c *Calibration) (*Model, error) {
-	return NewModel(m.Name, m.Spec, m.params, c, m.Training)
+// Recalibrated returns a copy of m with another name and calibration; it has
+// another digest.
+func (m *Model) Recalibrated(name string, c *Calibration) (*Model, error) {
+	return NewModel(name, m.Spec, m.params, c, m.Training)
 }
 
 // Size describes how large a model is.
