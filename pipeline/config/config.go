@@ -178,7 +178,7 @@ func (d *decoder) pipeline(p *Pipeline, root *yaml.Node, reg Registry) {
 	top := append([]string{"source", "operators", "sinks", "dead_letters"}, names(settings)...)
 
 	var rest []entry
-	met := map[string]entry{}
+	met, misspelt := map[string]entry{}, map[string]bool{}
 	for _, e := range d.entries(root, "") {
 		met[e.key] = e
 		switch e.key {
@@ -192,7 +192,9 @@ func (d *decoder) pipeline(p *Pipeline, root *yaml.Node, reg Registry) {
 			p.DeadLetters = d.deadLetters(e, reg)
 		default:
 			if !slices.Contains(top, e.key) {
-				d.unknownKey(e, top)
+				if near := d.unknownKey(e, top); near != "" && met[near].name == nil {
+					misspelt[near] = true
+				}
 				continue
 			}
 			rest = append(rest, e)
@@ -204,7 +206,7 @@ func (d *decoder) pipeline(p *Pipeline, root *yaml.Node, reg Registry) {
 		d.validate("", &p.Settings)
 	}
 	for _, key := range []string{"source", "sinks"} {
-		if _, ok := met[key]; !ok {
+		if _, ok := met[key]; !ok && !misspelt[key] {
 			d.fault(root, key, "must be set; without it there is no pipeline")
 		}
 	}
@@ -213,12 +215,15 @@ func (d *decoder) pipeline(p *Pipeline, root *yaml.Node, reg Registry) {
 	d.nameSinks(p)
 }
 
-func (d *decoder) unknownKey(e entry, top []string) {
-	if h := hint(e.key, top); h != "" {
-		d.fault(e.name, e.path, "unknown field%s", h)
-		return
+// unknownKey returns the key that was probably meant, or "".
+func (d *decoder) unknownKey(e entry, top []string) string {
+	near := nearest(e.key, top)
+	if near != "" {
+		d.fault(e.name, e.path, "unknown field%s", hint(e.key, top))
+	} else {
+		d.fault(e.name, e.path, "unknown field; a file has %s", strings.Join(top, ", "))
 	}
-	d.fault(e.name, e.path, "unknown field; a file has %s", strings.Join(top, ", "))
+	return near
 }
 
 // delivery refuses a promise that this build does not keep.
@@ -236,7 +241,9 @@ func (d *decoder) delivery(p *Pipeline, e entry, reg Registry) {
 func (d *decoder) onError(p *Pipeline, met map[string]entry, reg Registry) {
 	letters, hasLetters := met["dead_letters"]
 	choice, hasChoice := met["on_error"]
+	faulty := slices.ContainsFunc(d.faults, func(f Fault) bool { return f.Path == "on_error" })
 	switch {
+	case faulty: // nobody knows which it should be
 	case p.Settings.OnError == "dead_letter" && !hasLetters && reg.DeadLetters.Build == nil:
 		d.fault(choice.node, choice.path, "dead_letter is not in this build yet; write fail")
 	case p.Settings.OnError == "dead_letter" && !hasLetters:

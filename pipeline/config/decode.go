@@ -48,12 +48,10 @@ func (d *decoder) enter(n *yaml.Node, path string) bool {
 
 // resolve follows an alias and refuses tags.
 func (d *decoder) resolve(n *yaml.Node, path string) (*yaml.Node, bool) {
-	for hops := 0; n.Kind == yaml.AliasNode; hops++ {
-		if n.Alias == nil || hops > maxDepth {
-			d.fault(n, path, "the alias leads nowhere")
-			return n, false
-		}
-		n = n.Alias
+	if n.Kind == yaml.AliasNode {
+		target := *n.Alias // the reader has seen that it exists and is no alias
+		target.Line, target.Column = n.Line, n.Column
+		n = &target
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
 		d.fault(n, path, "the tag %s; tags are not used here, remove it", n.Tag)
@@ -129,7 +127,7 @@ func (d *decoder) structure(n, at *yaml.Node, path string, v reflect.Value) {
 }
 
 // fields reads the entries that are fields of v and reports the others. It
-// returns the names it met.
+// returns the names it met, also misspelt.
 func (d *decoder) fields(all []entry, fields []field, v reflect.Value) map[string]bool {
 	set := map[string]bool{}
 	for _, e := range all {
@@ -142,17 +140,18 @@ func (d *decoder) fields(all []entry, fields []field, v reflect.Value) map[strin
 			}
 		}
 		if !found {
-			d.unknownField(e, fields)
+			set[d.unknownField(e, fields)] = true
 		}
 	}
 	return set
 }
 
-func (d *decoder) unknownField(e entry, fields []field) {
+// unknownField returns the name of the field that was probably meant, or "".
+func (d *decoder) unknownField(e entry, fields []field) string {
 	all := names(fields)
-	if h := hint(e.key, all); h != "" {
-		d.fault(e.name, e.path, "unknown field%s", h)
-		return
+	if near := nearest(e.key, all); near != "" {
+		d.fault(e.name, e.path, "unknown field%s", hint(e.key, all))
+		return near
 	}
 	switch len(all) {
 	case 0:
@@ -160,6 +159,7 @@ func (d *decoder) unknownField(e entry, fields []field) {
 	default:
 		d.fault(e.name, e.path, "unknown field; there is %s", strings.Join(all, ", "))
 	}
+	return ""
 }
 
 func (d *decoder) missing(at *yaml.Node, path string, fields []field, set map[string]bool) {

@@ -7,24 +7,30 @@ import (
 )
 
 // hint returns ` (did you mean "x"?)` for the candidate nearest to word, or ""
-// when none is near. Letter case, hyphens and underscores do not count.
+// when none is near.
 func hint(word string, candidates []string) string {
+	if near := nearest(word, candidates); near != "" {
+		return fmt.Sprintf(" (did you mean %q?)", near)
+	}
+	return ""
+}
+
+// nearest returns the candidate that word was probably meant to be, or "".
+// Letter case, hyphens and underscores do not count.
+func nearest(word string, candidates []string) string {
 	plain := strings.NewReplacer("_", "", "-", "", " ", "")
 	fold := func(s string) string { return plain.Replace(strings.ToLower(s)) }
 	from := fold(word)
 	if from == "" || len(word) > 64 {
 		return ""
 	}
-	best, least := "", 1+max(1, utf8.RuneCountInString(from)/3)
+	best, least := "", 1+max(1, (utf8.RuneCountInString(from)+2)/3)
 	for _, c := range candidates {
 		if d := distance(from, fold(c)); d < least && d < len(fold(c)) {
 			best, least = c, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (did you mean %q?)", best)
+	return best
 }
 
 // distance is the optimal string alignment distance: insertions, deletions,

@@ -116,8 +116,12 @@ func (d *decoder) unknownKind(e entry, r role, roles []role) {
 	for _, k := range r.kinds {
 		all = append(all, k.name)
 	}
-	if h := hint(e.key, all); h != "" {
-		d.fault(e.name, e.path, "unknown %s%s", r.one, h)
+	if near := nearest(e.key, all); near != "" {
+		later := ""
+		if k, _ := r.find(near); k.planned {
+			later = "; it is not in this build yet, there is " + strings.Join(r.built(), ", ")
+		}
+		d.fault(e.name, e.path, "unknown %s%s%s", r.one, hint(e.key, all), later)
 		return
 	}
 	d.fault(e.name, e.path, "unknown %s; there is %s", r.one, strings.Join(r.built(), ", "))

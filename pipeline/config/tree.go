@@ -123,12 +123,13 @@ func syntaxFaults(file string, data []byte, err error) Faults {
 	if len(faults) > 0 {
 		return faults
 	}
-	f := Fault{File: file, Message: "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
+	f := Fault{File: file, Message: "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: "), Err: err}
 	if m := yamlLine.FindStringSubmatch(f.Message); m != nil {
 		f.Message = strings.Replace(f.Message, m[0], "", 1)
 		f.Line, _ = strconv.Atoi(m[1])
-		f.Col = firstColumn(data, f.Line)
 	}
+	f.Line = faultyLine(data, f.Line)
+	f.Col = firstColumn(data, f.Line)
 	for _, a := range yamlAdvice {
 		if strings.Contains(err.Error(), a.says) {
 			f.Message = "not YAML: " + a.means
@@ -136,6 +137,30 @@ func syntaxFaults(file string, data []byte, err error) Faults {
 		}
 	}
 	return Faults{f}
+}
+
+// maxSearchBytes bounds the files whose faulty line is searched for; the search
+// reads the file once for each line.
+const maxSearchBytes = 16 << 10
+
+// faultyLine returns the first line of the rest of the file that makes it no
+// YAML: the one after the longest run of lines that is. The line that the
+// reader reports may be where an enclosing value begins, or one too few; it is
+// used where the file is too long to search.
+func faultyLine(data []byte, reported int) int {
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	if len(data) > maxSearchBytes || len(lines) > 500 {
+		return max(1, min(reported, len(lines)))
+	}
+	end := len(data)
+	for n := len(lines); n > 0; n-- {
+		end -= len(lines[n-1])
+		var doc yaml.Node
+		if err := yaml.Unmarshal(data[:end], &doc); err == nil {
+			return n
+		}
+	}
+	return 1
 }
 
 // firstColumn returns the column of a line's first character that is no space.
