@@ -119,7 +119,7 @@ func (c Config) withDefaults() Config {
 		c.Workers = runtime.GOMAXPROCS(0)
 	}
 	if c.MaxBatches == 0 {
-		c.MaxBatches = 4 * c.Workers
+		c.MaxBatches = 4 * max(c.Workers, 1)
 	}
 	if c.MaxBytes == 0 {
 		c.MaxBytes = 256 << 20
