@@ -135,6 +135,9 @@ func (e *engine) durable() ([]uint64, error) {
 		if n < l.low {
 			return nil, fmt.Errorf("sink %s: durable fell from batch %d to %d", l.name, l.low, n)
 		}
+		if sent := l.sent.Load(); n > sent {
+			return nil, fmt.Errorf("sink %s: batch %d is durable, but only %d were written", l.name, n, sent)
+		}
 		l.low, durable[i] = n, n
 	}
 	return durable, nil

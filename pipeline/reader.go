@@ -197,6 +197,11 @@ func (r *reader) cuts(b *Batch) []int64 {
 // cut parts b, so that no part straddles a place. The caller keeps b and owns the
 // parts.
 func cut(b *Batch, places []int64) []*Batch {
+	if len(places) == 0 {
+		b.Record.Retain()
+		whole := *b
+		return []*Batch{&whole}
+	}
 	var parts []*Batch
 	first, row := b.First, int64(0)
 	for _, place := range append(places, b.Mark.Next) {

@@ -19,9 +19,9 @@ type lane struct {
 	held  map[string]Mark // what the sink held at the start, by partition
 	queue chan delivery   // closed by the writer
 
-	sent uint64 // number of the last batch queued; the writer's
-	rows int64  // accepted; the driver's
-	low  uint64 // the last Durable seen; the committer's
+	sent atomic.Uint64 // number of the last batch queued; set by the writer
+	rows int64         // accepted; the driver's
+	low  uint64        // the last Durable seen; the committer's
 }
 
 // spared reports whether the sink holds all rows of b since an earlier run. The
@@ -100,12 +100,11 @@ func (e *engine) hand(j *job) {
 		}
 		lost := e.cfg.faults.dropOnDrain && e.drained.Load()
 		if rec != nil && !l.spared(j.batch) && !lost {
-			l.sent++
 			rec.Retain()
-			deliveries[i] = delivery{n: l.sent, rec: rec, first: j.batch.First, mark: j.batch.Mark, load: ld}
+			deliveries[i] = delivery{n: l.sent.Add(1), rec: rec, first: j.batch.First, mark: j.batch.Mark, load: ld}
 			ld.lanes.Add(1)
 		}
-		need[i] = l.sent
+		need[i] = l.sent.Load()
 	}
 	e.ledger.add(j.batch.Mark, need)
 	if ld.lanes.Load() == 0 {
@@ -140,8 +139,8 @@ func (e *engine) drive(ctx context.Context, l *lane) {
 		return
 	}
 	err := guard(func() error { return l.sink.Flush(ctx) })
-	if err == nil && ctx.Err() == nil && l.sink.Durable() != l.sent {
-		err = fmt.Errorf("batch %d is durable, want %d", l.sink.Durable(), l.sent)
+	if err == nil && ctx.Err() == nil && l.sink.Durable() != l.sent.Load() {
+		err = fmt.Errorf("batch %d is durable, want %d", l.sink.Durable(), l.sent.Load())
 	}
 	if err != nil {
 		e.fail(fmt.Errorf("sink %s: flush: %w", l.name, err))
