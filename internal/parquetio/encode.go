@@ -123,7 +123,7 @@ func (e *pageEncoder) encodingOf(leaf *wnode) format.Encoding {
 		return format.Plain
 	case e.o.Encoding == Dictionary:
 		return format.RLEDictionary
-	case e.o.Encoding == Delta && text:
+	case e.o.Encoding == Delta && text && leaf.typ.ID() != arrow.DICTIONARY: // Arrow C++ cannot read those back
 		return format.DeltaLengthByteArray
 	case e.o.Encoding == Delta && (leaf.physical == format.Int32 || leaf.physical == format.Int64):
 		return format.DeltaBinaryPacked

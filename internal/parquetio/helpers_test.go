@@ -37,6 +37,14 @@ func value(a arrow.Array, i int) any {
 		return fmt.Sprintf("f32:%08x", math.Float32bits(a.Value(i)))
 	case *array.Float64:
 		return fmt.Sprintf("f64:%016x", math.Float64bits(a.Value(i)))
+	case *array.Timestamp:
+		return fmt.Sprint(int64(a.Value(i)))
+	case *array.Date32:
+		return fmt.Sprint(int32(a.Value(i)))
+	case *array.Time32:
+		return fmt.Sprint(int32(a.Value(i)))
+	case *array.Time64:
+		return fmt.Sprint(int64(a.Value(i)))
 	case *array.Struct:
 		out := []any{}
 		for k := range a.NumField() {

@@ -48,16 +48,23 @@ func drawType(t *rapid.T, depth int) arrow.DataType {
 	return arrow.StructOf(fs...)
 }
 
-// A filler appends drawn values; its random numbers come from rapid.
+// A filler appends drawn values; its random numbers come from rapid or draw.
 type filler struct {
 	t      *rapid.T
+	draw   func(k int) int
+	seed   uint64
 	spread int // number of different values
 	nulls  int // one in so many; 0 means none
 }
 
-func (f filler) n(k int) int { return rapid.IntRange(0, k-1).Draw(f.t, "n") }
+func (f *filler) n(k int) int {
+	if f.draw != nil {
+		return f.draw(k)
+	}
+	return rapid.IntRange(0, k-1).Draw(f.t, "n")
+}
 
-func (f filler) add(b array.Builder, nullable bool) {
+func (f *filler) add(b array.Builder, nullable bool) {
 	if nullable && f.nulls > 0 && f.n(f.nulls) == 0 {
 		b.AppendNull()
 		return
@@ -138,7 +145,7 @@ func drawRecords(t *rapid.T, mem memory.Allocator) (*arrow.Schema, []arrow.Recor
 		fs = append(fs, arrow.Field{Name: fmt.Sprint("c", 9-i), Type: drawType(t, 0), Nullable: rapid.Bool().Draw(t, "nullable")})
 	}
 	schema := arrow.NewSchema(fs, nil)
-	f := filler{t: t, spread: rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "spread"), nulls: rapid.SampledFrom([]int{0, 1, 2, 10}).Draw(t, "nulls")}
+	f := &filler{t: t, spread: rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "spread"), nulls: rapid.SampledFrom([]int{0, 1, 2, 10}).Draw(t, "nulls")}
 	var recs []arrow.Record
 	for range rapid.IntRange(0, 3).Draw(t, "records") {
 		b := array.NewRecordBuilder(mem, schema)

@@ -121,28 +121,30 @@ func indexes(buf *[]int32, src []byte, n, size int) ([]int32, error) {
 	return out, nil
 }
 
-// checkDelta walks the headers of a DELTA_BINARY_PACKED block of n values of at
-// most width bits and returns the bytes behind it.
-func checkDelta(src []byte, n, width int) (rest []byte, err error) {
+// checkDelta walks the headers of a DELTA_BINARY_PACKED block of n values and
+// returns the bytes behind it. wide says that it does not fit 32-bit arithmetic:
+// DuckDB counts unsigned 32-bit values in 64 bits.
+func checkDelta(src []byte, n int) (rest []byte, wide bool, err error) {
 	var head [4]uint64 // block size, miniblocks, values, first value
 	for i := range head {
 		u, k := binary.Uvarint(src)
 		if k <= 0 {
-			return nil, errShort
+			return nil, false, errShort
 		}
 		head[i], src = u, src[k:]
 	}
 	if head[2] != uint64(n) {
-		return nil, fmt.Errorf("delta block of %d values, %d expected", head[2], n)
+		return nil, false, fmt.Errorf("delta block of %d values, %d expected", head[2], n)
 	}
 	if head[1] == 0 || head[1] > 512 || head[0] == 0 || head[0] > 1<<16 || head[0]%head[1] != 0 || head[0]/head[1]%8 != 0 {
-		return nil, fmt.Errorf("delta block of %d values in %d miniblocks", head[0], head[1])
+		return nil, false, fmt.Errorf("delta block of %d values in %d miniblocks", head[0], head[1])
 	}
 	mini := int(head[0] / head[1])
+	wide = head[3] > math.MaxUint32 // zigzag of a value beyond 32 bits
 	for left := n - 1; left > 0; {
 		_, k := binary.Uvarint(src) // least delta
 		if k <= 0 || len(src)-k < int(head[1]) {
-			return nil, errShort
+			return nil, false, errShort
 		}
 		widths := src[k : k+int(head[1])]
 		src = src[k+int(head[1]):]
@@ -150,18 +152,19 @@ func checkDelta(src []byte, n, width int) (rest []byte, err error) {
 			if left <= 0 {
 				break
 			}
-			if int(w) > width {
-				return nil, fmt.Errorf("delta miniblock of %d bits", w)
+			if w > 64 {
+				return nil, false, fmt.Errorf("delta miniblock of %d bits", w)
 			}
+			wide = wide || w > 32
 			used := mini * int(w) / 8
 			if used > len(src) {
-				return nil, errShort
+				return nil, false, errShort
 			}
 			src = src[used:]
 			left -= mini
 		}
 	}
-	return src, nil
+	return src, wide, nil
 }
 
 func bitLen(limit int) int {

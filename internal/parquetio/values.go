@@ -3,6 +3,7 @@ package parquetio
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/parquet-go/parquet-go/encoding/bytestreamsplit"
@@ -59,17 +60,40 @@ func (c *leafReader) decodeDelta(body []byte) error {
 	if p.present == 0 {
 		return nil
 	}
-	if _, err := checkDelta(body, p.present, w*8); err != nil {
+	_, wide, err := checkDelta(body, p.present)
+	if err != nil {
 		return err
 	}
 	p.raw = scratch(&c.valBuf, p.present*w)
 	enc := delta.BinaryPackedEncoding{}
+	if w == 4 && wide {
+		return decodeWide(as[uint32](p.raw), body)
+	}
 	if w == 4 {
 		out, err := enc.DecodeInt32(as[int32](p.raw)[:0], body)
 		return exactly(p.raw, asBytes(out), err)
 	}
 	out, err := enc.DecodeInt64(as[int64](p.raw)[:0], body)
 	return exactly(p.raw, asBytes(out), err)
+}
+
+// decodeWide decodes 32-bit values that were counted in 64 bits.
+func decodeWide(dst []uint32, body []byte) error {
+	enc := delta.BinaryPackedEncoding{}
+	out, err := enc.DecodeInt64(make([]int64, 0, len(dst)+32), body)
+	if err != nil {
+		return err
+	}
+	if len(out) != len(dst) {
+		return errShort
+	}
+	for i, v := range out {
+		if v < math.MinInt32 || v > math.MaxUint32 {
+			return fmt.Errorf("value %d does not fit 32 bits", v)
+		}
+		dst[i] = uint32(v)
+	}
+	return nil
 }
 
 // joinStreams undoes BYTE_STREAM_SPLIT of values of w bytes.
@@ -169,8 +193,12 @@ func plainSpans(dst []span, body []byte, n int) ([]span, error) {
 
 // lengths decodes one delta block of n lengths and returns the bytes behind it.
 func lengths(src []byte, n int) (out []int32, rest []byte, err error) {
-	if rest, err = checkDelta(src, n, 32); err != nil {
+	rest, wide, err := checkDelta(src, n)
+	if err != nil {
 		return nil, nil, err
+	}
+	if wide {
+		return nil, nil, fmt.Errorf("length beyond 32 bits")
 	}
 	enc := delta.BinaryPackedEncoding{}
 	out, err = enc.DecodeInt32(make([]int32, 0, n+32), src[:len(src)-len(rest)])
