@@ -32,9 +32,12 @@ func Reference(reg Registry) string {
 	}
 	refTable(&sb, rows)
 	for _, r := range reg.roles() {
-		fmt.Fprintf(&sb, "## %s%s\n", strings.ToUpper(r.key[:1]), r.key[1:])
+		fmt.Fprintf(&sb, "\n## %s%s\n", strings.ToUpper(r.key[:1]), r.key[1:])
 		for _, k := range r.kinds {
-			fmt.Fprintf(&sb, "\n### %s: %s\n\n%s\n\n", r.one, k.name, k.summary)
+			fmt.Fprintf(&sb, "\n### %s: %s\n\n", r.one, k.name)
+			if k.summary != "" {
+				sb.WriteString(k.summary + "\n\n")
+			}
 			if k.planned {
 				sb.WriteString("Not in this build yet.\n")
 				continue
@@ -49,9 +52,8 @@ func Reference(reg Registry) string {
 			}
 			refTable(&sb, rows)
 		}
-		sb.WriteString("\n")
 	}
-	return strings.TrimRight(sb.String(), "\n") + "\n"
+	return sb.String()
 }
 
 const referenceIntro = `<!-- generated from the code; do not edit -->
@@ -76,7 +78,6 @@ func refTable(sb *strings.Builder, rows []refRow) {
 		}
 		fmt.Fprintf(sb, "| `%s` | %s | %s | %s |\n", r.key, cell.Replace(r.typ), cell.Replace(preset), cell.Replace(r.doc))
 	}
-	sb.WriteString("\n")
 }
 
 // refRows describes a field and, below it, the fields of its structs.

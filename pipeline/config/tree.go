@@ -139,9 +139,13 @@ func syntaxFaults(file string, data []byte, err error) Faults {
 	return Faults{f}
 }
 
-// maxSearchBytes bounds the files whose faulty line is searched for; the search
-// reads the file once for each line.
-const maxSearchBytes = 16 << 10
+// The bounds on the files whose faulty line is searched for: the search reads
+// the file once for each line, and brackets nest.
+const (
+	maxSearchBytes    = 16 << 10
+	maxSearchLines    = 500
+	maxSearchBrackets = 300
+)
 
 // faultyLine returns the first line of the rest of the file that makes it no
 // YAML: the one after the longest run of lines that is. The line that the
@@ -149,7 +153,8 @@ const maxSearchBytes = 16 << 10
 // used where the file is too long to search.
 func faultyLine(data []byte, reported int) int {
 	lines := bytes.SplitAfter(data, []byte("\n"))
-	if len(data) > maxSearchBytes || len(lines) > 500 {
+	brackets := bytes.Count(data, []byte("[")) + bytes.Count(data, []byte("{"))
+	if len(data) > maxSearchBytes || len(lines) > maxSearchLines || brackets > maxSearchBrackets {
 		return max(1, min(reported, len(lines)))
 	}
 	end := len(data)

@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/elbo-stream/elbo/pipeline"
+	"github.com/elbo-stream/elbo/pipeline/pipelinetest"
 	"github.com/elbo-stream/elbo/sources/generate"
 )
 
@@ -404,6 +405,29 @@ func TestCancelledContextIsYielded(t *testing.T) {
 	}
 	if !errors.Is(last, context.Canceled) || n != 3 {
 		t.Errorf("ended after %d batches with %v, want 3 and context.Canceled", n, last)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		config  generate.Config
+		maxRows int64
+	}{
+		{"short", generate.Config{Rows: 500, BatchRows: 64, Seed: 1, AnomalyRate: 0.1, Label: true}, 0},
+		{"partitions", generate.Config{Rows: 1000, BatchRows: 37, Seed: 2, Partitions: 3}, 0},
+		{"one row", generate.Config{Rows: 1}, 0},
+		{"endless", generate.Config{BatchRows: 100, Partitions: 2, Label: true}, 1000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pipelinetest.Source(t, pipelinetest.SourceTest{
+				MaxRows: c.maxRows,
+				New: func(t *testing.T, mem memory.Allocator) pipeline.Source {
+					c.config.Allocator = mem
+					return newSource(t, c.config)
+				},
+			})
+		})
 	}
 }
 
