@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,18 +22,19 @@ type ledger struct {
 // An entry is a batch: its mark may be committed once each lane's sink has made
 // the batches up to need[lane] durable.
 type entry struct {
-	mark Mark
-	need []uint64
+	mark   Mark
+	need   []uint64
+	states map[string][]byte // behind the batch; nil for most
 }
 
-func (l *ledger) add(m Mark, need []uint64) {
+func (l *ledger) add(en entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.done > 64 && l.done > len(l.entries)/2 {
 		l.entries = slices.Delete(l.entries, 0, l.done)
 		l.done = 0
 	}
-	l.entries = append(l.entries, entry{mark: m, need: need})
+	l.entries = append(l.entries, en)
 }
 
 // ready returns the entries at the front whose needs are met, and keeps them
@@ -86,7 +88,7 @@ func (e *engine) commit(ctx context.Context, ended <-chan struct{}) {
 			due = true
 		case <-ended:
 			if ctx.Err() == nil {
-				e.commitReady(ctx, 1)
+				e.commitReady(ctx, 1, true)
 			}
 			return
 		}
@@ -98,33 +100,85 @@ func (e *engine) commit(ctx context.Context, ended <-chan struct{}) {
 		if due {
 			atLeast = 1
 		}
-		e.commitReady(ctx, atLeast)
+		e.commitReady(ctx, atLeast, false)
 	}
 }
 
 // commitReady commits the marks of all batches that every sink has made durable,
-// when they are at least so many.
-func (e *engine) commitReady(ctx context.Context, atLeast int) {
+// when they are at least so many. The last commit of a run comes when every
+// worker has ended, and takes its snapshots itself.
+func (e *engine) commitReady(ctx context.Context, atLeast int, last bool) {
 	durable, err := e.durable()
 	if err != nil {
 		e.fail(err)
 		return
 	}
 	ready := e.ledger.ready(func(need []uint64) bool { return e.met(need, durable) })
+	states, err := e.states(&ready, last)
+	if err != nil {
+		e.fail(err)
+		return
+	}
 	if len(ready) < atLeast {
 		return
 	}
 	if marks := e.ledger.ahead(ready); len(marks) > 0 {
-		if err := guard(func() error { return e.cfg.Source.Commit(ctx, marks) }); err != nil {
-			e.fail(fmt.Errorf("source: commit: %w", err))
+		if err := e.commitMarks(ctx, marks, states); err != nil {
+			e.fail(err)
 			return
 		}
-		for _, m := range marks {
-			e.ledger.committed[m.Partition] = m
-		}
-		e.cfg.Hooks.Committed(marks)
 	}
 	e.ledger.settle(len(ready))
+}
+
+// states returns the states behind the last of the entries, which it shortens to
+// end with one that has them.
+func (e *engine) states(ready *[]entry, last bool) (map[string][]byte, error) {
+	if !e.snaps {
+		return nil, nil
+	}
+	if last {
+		states := make(map[string][]byte)
+		for _, seg := range e.segments {
+			if seg.turn < 0 {
+				continue
+			}
+			if err := e.snapshotInto(states, seg); err != nil {
+				return nil, err
+			}
+		}
+		return states, nil
+	}
+	n := len(*ready)
+	for n > 0 && (*ready)[n-1].states == nil {
+		n--
+	}
+	*ready = (*ready)[:n]
+	if n == 0 {
+		return nil, nil
+	}
+	return (*ready)[n-1].states, nil
+}
+
+// commitMarks saves a checkpoint and commits to the source. The checkpoint comes
+// first: what the source no longer keeps must not be needed again.
+func (e *engine) commitMarks(ctx context.Context, marks []Mark, states map[string][]byte) error {
+	all := maps.Clone(e.ledger.committed)
+	for _, m := range marks {
+		all[m.Partition] = m
+	}
+	if e.cfg.Save != nil {
+		c := Checkpoint{Marks: slices.SortedFunc(maps.Values(all), byPartition), States: states}
+		if err := guard(func() error { return e.cfg.Save(ctx, c) }); err != nil {
+			return fmt.Errorf("save checkpoint: %w", err)
+		}
+	}
+	if err := guard(func() error { return e.cfg.Source.Commit(ctx, marks) }); err != nil {
+		return fmt.Errorf("source: commit: %w", err)
+	}
+	e.ledger.committed = all
+	e.cfg.Hooks.Committed(marks)
+	return nil
 }
 
 // durable asks each sink how far it is.

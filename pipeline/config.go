@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -56,6 +57,15 @@ type Config struct {
 	// was none. The source starts there, or earlier where a MarkWriter holds
 	// less. A partition without a mark is read from its beginning.
 	From []Mark
+	// States holds what Snapshot of each stateful operator gave at the marks in
+	// From, by the operator's name. An operator without one begins anew.
+	States map[string][]byte
+	// Save, when not nil, is given a checkpoint before each commit to the source,
+	// and must make it durable: From and States of the next run. With stateful
+	// operators, marks are then only committed at batches with a snapshot (the
+	// first after CommitBatches or CommitInterval, and the last of a run), and the
+	// source starts at From exactly. Calls follow one another.
+	Save func(ctx context.Context, c Checkpoint) error
 	// Workers is how many batches are computed at once; 0 means GOMAXPROCS.
 	Workers int
 	// MaxBatches bounds the batches between the source and the slowest sink; 0
@@ -103,6 +113,13 @@ type DeadLetterLimit struct {
 	// Share is the highest share of dead letters among the last 10,000 rows or
 	// more of the run; 0 means 0.05, negative means no limit.
 	Share float64
+}
+
+// A Checkpoint is all that a run needs to go on where another ended. Its parts
+// belong together.
+type Checkpoint struct {
+	Marks  []Mark            // committed so far in all partitions, by name
+	States map[string][]byte // of the stateful operators, by name, at these marks
 }
 
 // faults are defects that tests plant to prove that their checker finds them.
@@ -162,9 +179,16 @@ func (c Config) validate() error {
 	if c.Source == nil {
 		fault("source: must be set")
 	}
+	states := make(map[string]bool)
 	for i, op := range c.Operators {
 		if op.Operator == nil {
 			fault("operators[%d] (%s): must be set", i, op.Name)
+		}
+		if _, ok := op.Operator.(Stateful); ok && c.Save != nil {
+			if states[op.Name] {
+				fault("operators[%d]: the name %q is taken; states are kept by name, so give each stateful operator its own", i, op.Name)
+			}
+			states[op.Name] = true
 		}
 	}
 	if len(c.Sinks) == 0 {

@@ -86,6 +86,7 @@ type engine struct {
 	plan     Plan
 	start    []Mark // where the source begins
 	segments []segment
+	snaps    bool    // states are saved with the marks
 	lanes    []*lane // one for each sink, in order
 	dead     *lane   // the dead letters' lane, or nil; it is the last of lanes too
 
@@ -122,6 +123,10 @@ func newEngine(ctx context.Context, cfg Config) (*engine, error) {
 		return e, err
 	}
 	e.segments = segments(cfg.Operators)
+	e.snaps = cfg.Save != nil && stateful(e.segments) > 0
+	if err := e.restore(); err != nil {
+		return e, err
+	}
 	for _, s := range cfg.Sinks {
 		e.addLane(s.Name, s.Sink)
 	}
@@ -221,12 +226,14 @@ type job struct {
 	bytes  int64  // what it counts for at the gate
 	before []chan struct{}
 	after  []chan struct{} // closed when the job has passed stateful operator i
+	snap   bool            // take snapshots behind this job
 	done   chan struct{}   // closed by the worker
 
 	// Result, valid after done.
 	out     arrow.Record // owned; nil with an error
 	letters arrow.Record // owned; nil when no row failed
 	dead    []deadRow
+	states  map[string][]byte // snapshots behind the job; nil unless snap
 	err     error
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // findStart asks every sink what it holds and starts the source at the smallest
@@ -39,9 +40,31 @@ func (e *engine) findStart(ctx context.Context) error {
 			l.held = shifted(held)
 		}
 	}
+	if e.snaps { // the states stand at From, and must see each row behind it once
+		from := make(map[string]Mark, len(e.cfg.From))
+		for _, m := range e.cfg.From {
+			from[m.Partition] = m
+		}
+		holders, names = append(holders, from), append(names, "the checkpoint")
+	}
 	var err error
 	e.start, err = smallest(holders, names)
+	if err == nil && e.snaps {
+		err = e.checkStart()
+	}
 	return err
+}
+
+// checkStart refuses a start before the place where the states stand.
+func (e *engine) checkStart() error {
+	for _, m := range e.cfg.From {
+		i := slices.IndexFunc(e.start, func(s Mark) bool { return s.Partition == m.Partition })
+		if i < 0 || e.start[i].Next < m.Next {
+			return fmt.Errorf("partition %q: a sink holds less than row %d, where the states of the operators stand, "+
+				"and they would see rows twice; start that sink together with a new checkpoint", m.Partition, m.Next)
+		}
+	}
+	return nil
 }
 
 // smallest returns, for each partition that every holder knows, the smallest
@@ -106,7 +129,7 @@ func (e *engine) read(ctx context.Context) {
 	}()
 	defer func() { stop(); <-watching }()
 
-	r := reader{engine: e, last: make(map[string]Mark)}
+	r := reader{engine: e, last: make(map[string]Mark), snapped: time.Now()}
 	err := guard(func() error { return r.loop(ctx) })
 	if err != nil && !(e.drained.Load() && errors.Is(err, context.Canceled)) {
 		e.fail(fmt.Errorf("source: %w", err))
@@ -117,6 +140,9 @@ type reader struct {
 	*engine
 	last map[string]Mark // the last mark read in each partition
 	turn []chan struct{} // the last job's after
+
+	unsnapped int // batches since the last one with a snapshot
+	snapped   time.Time
 }
 
 func (r *reader) loop(ctx context.Context) error {
@@ -232,6 +258,10 @@ func (r *reader) queue(b *Batch, bytes int64) {
 		j.after = append(j.after, make(chan struct{}))
 	}
 	r.turn = j.after
+	r.unsnapped++
+	if r.snaps && (r.unsnapped >= r.cfg.CommitBatches || time.Since(r.snapped) >= r.cfg.CommitInterval) {
+		j.snap, r.unsnapped, r.snapped = true, 0, time.Now()
+	}
 	r.order <- j
 	r.jobs <- j
 }

@@ -203,6 +203,7 @@ type world struct {
 	topic  *pipelinetest.Topic
 	tables []*pipelinetest.Table
 	dead   *pipelinetest.Table
+	saved  pipeline.Checkpoint
 	broken error // the first broken promise seen during a run
 	marks  map[string]int64
 }
@@ -298,6 +299,17 @@ func (w *world) run(r runPlan) error {
 	c.Allocator, c.From, c.Drain = w.mem, w.topic.Committed(), drain
 	c.Source = w.topic.Open(src)
 	c.Operators = w.operators()
+	c.States = w.saved.States
+	c.Save = func(_ context.Context, p pipeline.Checkpoint) error {
+		if power.IsOff() {
+			return pipelinetest.ErrCrash
+		}
+		w.saved = p
+		return nil
+	}
+	if w.saved.Marks != nil {
+		c.From = w.saved.Marks
+	}
 	for i, s := range w.sinks {
 		named := pipeline.NamedSink{Name: fmt.Sprint("sink", i), Sink: w.tables[i].Open(sinks[i])}
 		if s.exact {
@@ -360,7 +372,7 @@ func (w *world) operators() []pipeline.NamedOperator {
 			c.column = fmt.Sprint("seen", seen)
 			op = c
 		}
-		ops = append(ops, pipeline.NamedOperator{Name: name, Operator: op})
+		ops = append(ops, pipeline.NamedOperator{Name: fmt.Sprint(name, seen), Operator: op})
 	}
 	return ops
 }

@@ -82,6 +82,9 @@ func (e *engine) apply(ctx context.Context, j *job) error {
 			f.rec = emptyRecord(e.cfg.Allocator, e.plan.Steps[seg.end-1].Schema)
 		}
 		if seg.turn >= 0 {
+			if err := e.snapshot(seg, j); err != nil {
+				return err
+			}
 			close(j.after[seg.turn])
 		}
 	}
@@ -96,6 +99,45 @@ func (e *engine) apply(ctx context.Context, j *job) error {
 	}
 	e.gate.resize(j.bytes, bytes)
 	j.bytes = bytes
+	return nil
+}
+
+// restore gives the stateful operators the states of the last checkpoint.
+func (e *engine) restore() error {
+	for _, op := range e.cfg.Operators {
+		s, ok := op.Operator.(Stateful)
+		state, saved := e.cfg.States[op.Name]
+		if !ok || !saved {
+			continue
+		}
+		if err := guard(func() error { return s.Restore(state) }); err != nil {
+			return fmt.Errorf("operator %s: restore its state: %w", op.Name, err)
+		}
+	}
+	return nil
+}
+
+// snapshot notes the state of the stateful operator of seg behind a job, while
+// no other job can be in it.
+func (e *engine) snapshot(seg segment, j *job) error {
+	if !j.snap {
+		return nil
+	}
+	if j.states == nil {
+		j.states = make(map[string][]byte)
+	}
+	return e.snapshotInto(j.states, seg)
+}
+
+func (e *engine) snapshotInto(states map[string][]byte, seg segment) error {
+	op := e.cfg.Operators[seg.first]
+	err := guard(func() (err error) {
+		states[op.Name], err = op.Operator.(Stateful).Snapshot()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("operator %s: snapshot of its state: %w", op.Name, err)
+	}
 	return nil
 }
 

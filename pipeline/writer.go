@@ -106,7 +106,7 @@ func (e *engine) hand(j *job) {
 		}
 		need[i] = l.sent.Load()
 	}
-	e.ledger.add(j.batch.Mark, need)
+	e.ledger.add(entry{mark: j.batch.Mark, need: need, states: j.states})
 	if ld.lanes.Load() == 0 {
 		e.gate.leave(ld.bytes)
 		e.nudge()
