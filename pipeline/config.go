@@ -72,7 +72,8 @@ type Config struct {
 	// means four for each worker. One more may wait in the reader's hand.
 	MaxBatches int
 	// MaxBytes bounds the bytes of their columns; 0 means 256 MiB. A single
-	// batch above the bound passes alone.
+	// batch above the bound passes alone. Columns that operators add count once
+	// they are there, so a batch may outgrow the bound while it is computed.
 	MaxBytes int64
 	// CommitBatches is how many durable batches make a commit due; 0 means 100.
 	CommitBatches int

@@ -100,7 +100,8 @@ type Stateful interface {
 //
 // Bind is called once with the schema of every later record, also by
 // `elbo check`, so it leaves nothing behind that outlives Close. Write borrows rec,
-// which is batch number n; numbers rise by one from 1. When Write returns nil
+// which is batch number n and may have no rows; numbers rise by one from 1. When
+// Write returns nil
 // the rows are accepted, maybe not yet durable. Durable returns the highest n
 // such that batches 1..n are safe against a crash; it never falls, and it may
 // be called at the same time as any other method. Flush makes everything

@@ -4,7 +4,7 @@ import "time"
 
 // Hooks are told what the engine does, for metrics, traces and progress. A nil
 // function does nothing. They are called once per batch, from many goroutines
-// at once, and the engine waits for each: they must be quick. Names and reasons
+// at once, and the engine waits for each: they must be quick and not panic. Names and reasons
 // come from a small set and may serve as labels.
 type Hooks struct {
 	// Read is called for each batch taken from the source; bytes counts its
@@ -13,7 +13,8 @@ type Hooks struct {
 	// Applied is called after each Apply of an operator, also the failed ones;
 	// rows counts its input.
 	Applied func(operator string, rows int64, took time.Duration, err error)
-	// Written is called after a sink has accepted a batch.
+	// Written is called after a sink has accepted a batch; the dead letters are a
+	// sink named "dead letters".
 	Written func(sink string, rows int64, took time.Duration)
 	// DeadLettered is called for the rows of a batch that became dead letters,
 	// once for each pair of operator and reason.

@@ -223,3 +223,20 @@ func TestEveryCrash(t *testing.T) {
 		}
 	}
 }
+
+// A Draft is written like any file, and is not there until Commit.
+func ExampleCreate() {
+	fsys := pipelinetest.NewFS()
+	d, err := durable.Create(fsys, "out/part-0", durable.Options{Tag: "1"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer d.Abort() // does nothing after Commit
+	fmt.Fprint(d, "rows")
+	fmt.Println(fsys.Files())
+	fmt.Println(d.Commit(), fsys.Files())
+	// Output:
+	// [out/.part-0.tmp-1]
+	// <nil> [out/part-0]
+}

@@ -81,6 +81,7 @@ func (c sinkCheck) run(t *testing.T) {
 	}{
 		{"durable", c.testDurable},
 		{"nothing written", c.testNothing},
+		{"batches without rows", c.testNoRows},
 		{"after flush", c.testAfterFlush},
 		{"close without flush", c.testGiveUp},
 		{"borrows", c.testBorrows},
@@ -240,6 +241,34 @@ func (c sinkCheck) testNothing(t *testing.T) error {
 	}
 	if n := len(c.found(t, fsys)); n != 0 {
 		return fmt.Errorf("a reader finds %d rows, want none", n)
+	}
+	return c.checkLeft(fsys)
+}
+
+// testNoRows writes batches whose rows were all dropped before, with one batch of
+// rows between them.
+func (c sinkCheck) testNoRows(t *testing.T) error {
+	fsys := NewFS()
+	own := sinkCheck{SinkTest: c.SinkTest, marked: c.marked}
+	var want []MarkedBatch
+	for i, b := range c.batches {
+		if i != 1 {
+			b.Record = b.Record.NewSlice(0, 0)
+			defer b.Record.Release()
+		} else {
+			want = append(want, b)
+		}
+		own.batches = append(own.batches, b)
+	}
+	r, err := own.start(t, fsys)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.all(), r.broken); err != nil || c.Read == nil {
+		return err
+	}
+	if d := differ(c.found(t, fsys), c.rows(want)); d != "" {
+		return fmt.Errorf("a reader finds %s", d)
 	}
 	return c.checkLeft(fsys)
 }

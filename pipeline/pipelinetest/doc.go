@@ -5,7 +5,9 @@
 //
 //	func TestSink(t *testing.T) {
 //		pipelinetest.Sink(t, pipelinetest.SinkTest{
-//			New: func(t *testing.T, fsys *pipelinetest.FS) pipeline.Sink { return newSink(t, fsys) },
+//			New:    func(t *testing.T, fsys *pipelinetest.FS) (pipeline.Sink, error) { return open(fsys) },
+//			Inputs: records,
+//			Read:   readBack,
 //		})
 //	}
 //
