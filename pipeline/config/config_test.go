@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -298,4 +299,113 @@ func ExamplePipeline_Effective() {
 	//   http:
 	//     url: u
 	//     password: '***'
+}
+
+// A zero in the file is not taken for "not set".
+func TestZeroBeatsTheDefault(t *testing.T) {
+	p := parse(t, "source: {generate: {}}\noperators:\n  - score: {model: m, top: 0}\nsinks:\n  - parquet: {path: o, roll: {size: 0, age: 0s}}\ncommit_batches: 0\n")
+	if got := p.Operators[0].Config.(*scoreConfig).Top; got != 0 {
+		t.Errorf("top = %d, want 0", got)
+	}
+	if got := p.Sinks[0].Config.(*parquetSink).Roll; got != (roll{}) {
+		t.Errorf("roll = %+v, want zeros", got)
+	}
+	if p.Settings.CommitBatches != 0 {
+		t.Errorf("commit_batches = %d, want 0", p.Settings.CommitBatches)
+	}
+}
+
+// A builder sees a copy, the environment's defaults and the file's promise.
+func TestBuilderEnvironment(t *testing.T) {
+	var closed int
+	reg := registry(&closed)
+	var seen config.Env
+	reg.Sources = append(reg.Sources, config.SourceKind("probe", "Looks round.", func(_ context.Context, env config.Env, c generateConfig) (pipeline.Source, error) {
+		seen = env
+		return nil, fmt.Errorf("kinds[1]: %w", os.ErrPermission)
+	}))
+	p, faults := config.Parse("elbo.yaml", []byte("source:\n  probe:\n    kinds:\n      - spike\n      - swap\nsinks:\n  - parquet: {path: o}\ndelivery: effectively_once\n"), reg, options())
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	_, faults = p.Build(context.Background(), config.Env{})
+	if want := "elbo.yaml:5:9: source.probe.kinds[1]: permission denied"; faults.Error() != want {
+		t.Errorf("got %q, want %q", faults.Error(), want)
+	}
+	if !errors.Is(faults.Err(), os.ErrPermission) {
+		t.Error("the cause is lost")
+	}
+	if seen.Log == nil || seen.Allocator == nil || seen.Delivery != config.EffectivelyOnce {
+		t.Errorf("environment: %+v", seen)
+	}
+}
+
+type levels int
+
+func (l *levels) UnmarshalText(text []byte) error {
+	if string(text) != "high" {
+		return fmt.Errorf("is no level; write high")
+	}
+	*l = 3
+	return nil
+}
+func (l levels) MarshalText() ([]byte, error) { return []byte("high"), nil }
+
+type colour string
+
+func (colour) EnumValues() []string { return []string{"red", "green"} }
+
+type base struct {
+	Shared string `yaml:"shared" default:"both" doc:"A field of many."`
+}
+
+type exotic struct {
+	base   `yaml:",inline"`
+	Level  levels         `yaml:"level" doc:"A level."`
+	Colour colour         `yaml:"colour" default:"red" doc:"A colour."`
+	Count  *int           `yaml:"count" doc:"A number, if any."`
+	Lists  [][]int        `yaml:"lists" doc:"Lists of lists."`
+	Sizes  map[string]int `yaml:"sizes" doc:"Numbers by name."`
+	Words  []string       `yaml:"words" default:"a,b" doc:"Words."`
+	Hidden int            `yaml:"-"`
+}
+
+func TestTypesOfFields(t *testing.T) {
+	var closed int
+	reg := registry(&closed)
+	reg.Sources = append(reg.Sources, config.SourceKind("exotic", "All types.", func(context.Context, config.Env, exotic) (pipeline.Source, error) { return nil, nil }))
+	if err := reg.Check(); err != nil {
+		t.Error(err)
+	}
+	load := func(fields string) (*config.Pipeline, config.Faults) {
+		return config.Parse("elbo.yaml", []byte("source: {exotic: "+fields+"}\nsinks:\n  - parquet: {path: o}\n"), reg, options())
+	}
+	p, faults := load("{level: high, count: 7, lists: [[1, 2], []], sizes: {a: 1}, shared: x, colour: green}")
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	got := *p.Source.Config.(*exotic)
+	seven := 7
+	want := exotic{base: base{"x"}, Level: 3, Colour: "green", Count: &seven, Lists: [][]int{{1, 2}, {}}, Sizes: map[string]int{"a": 1}, Words: []string{"a", "b"}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	_, faults = load("{level: low, colour: rod, count: x, lists: [[1, y], 3], sizes: {a: z}, hidden: 1}")
+	wants := []string{
+		`source.exotic.level: "low" is no level; write high`,
+		`source.exotic.colour: "rod" is not one of red, green (did you mean "red"?)`,
+		`source.exotic.count: "x" is not a whole number`,
+		`source.exotic.lists[0][1]: "y" is not a whole number`,
+		`source.exotic.lists[1]: must be a list; write [3]`,
+		`source.exotic.sizes.a: "z" is not a whole number`,
+		`source.exotic.hidden: unknown field; there is shared, level`,
+	}
+	if len(faults) != len(wants) {
+		t.Errorf("%d faults, want %d:\n%v", len(faults), len(wants), faults)
+	}
+	for _, want := range wants {
+		if !strings.Contains(faults.Error(), want) {
+			t.Errorf("faults lack %q:\n%v", want, faults)
+		}
+	}
 }

@@ -27,10 +27,14 @@ type decoder struct {
 }
 
 func (d *decoder) fault(n *yaml.Node, path, format string, args ...any) {
-	if len(d.faults) == maxFaults {
-		return
+	d.faultOf(n, path, fmt.Errorf(format, args...))
+}
+
+// faultOf notes a fault whose message is err; beyond maxFaults they are dropped.
+func (d *decoder) faultOf(n *yaml.Node, path string, err error) {
+	if len(d.faults) < maxFaults {
+		d.faults = append(d.faults, Fault{File: d.file, Line: n.Line, Col: n.Column, Path: path, Message: err.Error(), Err: err})
 	}
-	d.faults = append(d.faults, Fault{File: d.file, Line: n.Line, Col: n.Column, Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
 // enter counts a visit; it says no where the file goes too deep or too far.
@@ -270,7 +274,7 @@ func (d *decoder) scalar(n *yaml.Node, path string, f field, v reflect.Value) {
 	}
 	text, shown, err := d.options.interpolate(n.Value)
 	if err != nil {
-		d.faults = append(d.faults, Fault{File: d.file, Line: n.Line, Col: n.Column, Path: path, Message: err.Error(), Err: err})
+		d.faultOf(n, path, err)
 		return
 	}
 	if f.secret || v.Type() == reflect.TypeFor[Secret]() {

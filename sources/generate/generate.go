@@ -38,14 +38,14 @@ type Config struct {
 	Seed uint64 `yaml:"seed" doc:"Selects the stream: the same seed gives the same rows."`
 	// BatchRows is the number of rows in one batch; 0 means 8192. It changes
 	// no row.
-	BatchRows int `yaml:"batch_rows" doc:"Rows in one batch; 0 means 8192. It changes no row."`
+	BatchRows int `yaml:"batch_rows" default:"8192" doc:"Rows in one batch. It changes no row."`
 	// AnomalyRate is the share of rows that hold a planted anomaly, 0 to 1.
 	AnomalyRate float64 `yaml:"anomaly_rate" doc:"Share of rows that hold a planted anomaly, from 0 to 1."`
 	// Kinds are the kinds of anomalies to plant; empty means all of Kinds().
 	Kinds []string `yaml:"kinds" enum:"spike,broken_correlation,swap,scale,wrong_category,unseen_category,missing" doc:"Kinds of anomalies to plant; empty means all."`
 	// Partitions is the number of partitions that the rows are dealt to in
 	// turn; 0 means 1, at most 4096.
-	Partitions int `yaml:"partitions" doc:"Number of partitions that the rows are dealt to in turn; 0 means 1."`
+	Partitions int `yaml:"partitions" default:"1" doc:"Number of partitions that the rows are dealt to in turn."`
 	// Label adds the columns label (int32, 1 for an anomaly) and anomaly_kind
 	// (string, empty for a normal row).
 	Label bool `yaml:"label" doc:"Add the columns label (0 or 1) and anomaly_kind, which hold the truth."`
