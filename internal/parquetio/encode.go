@@ -42,6 +42,8 @@ type pageEncoder struct {
 	header  bytes.Buffer
 	stats   statistics
 
+	noCRC bool // tests need pages that get past the checksum
+
 	run, at int // the next value: position in sh.runs and in that run
 }
 
@@ -250,6 +252,9 @@ func (e *pageEncoder) page(m *format.ColumnMetaData, h *format.PageHeader, size 
 		return fmt.Errorf("page of %d bytes is above the cap of %d: a value or a row is too large", size, MaxPageBytes)
 	}
 	h.UncompressedPageSize, h.CompressedPageSize, h.CRC = int32(size), int32(n), int32(crc)
+	if e.noCRC {
+		h.CRC = 0
+	}
 	e.header.Reset()
 	if err := thrift.NewEncoder((&thrift.CompactProtocol{}).NewWriter(&e.header)).Encode(h); err != nil {
 		return err
