@@ -101,11 +101,10 @@ type Stateful interface {
 // Bind is called once with the schema of every later record, also by
 // `elbo check`, so it leaves nothing behind that outlives Close. Write borrows rec,
 // which is batch number n and may have no rows; numbers rise by one from 1. When
-// Write returns nil
-// the rows are accepted, maybe not yet durable. Durable returns the highest n
-// such that batches 1..n are safe against a crash; it never falls, and it may
-// be called at the same time as any other method. Flush makes everything
-// accepted so far durable. Close releases what the sink holds; without a Flush
+// Write returns nil the rows are accepted, maybe not yet durable. Durable returns
+// the highest n such that batches 1..n are safe against a crash; it never falls,
+// and it may be called at the same time as any other method. Flush makes
+// everything accepted so far durable; the engine calls it once, at the end. Close releases what the sink holds; without a Flush
 // before it, rows that are not yet durable are given up and leave nothing under
 // a final name. Write, Flush and Close are never called at the same time.
 type Sink interface {
