@@ -125,7 +125,7 @@ func (a *assembler) column(n *node, need int) (arrow.ArrayData, error) {
 	valid, nulls := a.validity(slots, n.maxDef)
 	defer drop(&valid)
 	length := first.out.entries
-	if first.out.def != nil {
+	if first.leaf.maxDef > 0 {
 		length = len(slots)
 	}
 	kids := make([]arrow.ArrayData, 0, len(n.children))
@@ -204,7 +204,7 @@ func (c *leafReader) slots(maxRep, need int) []byte {
 	}
 	out := make([]byte, 0, len(def))
 	for i, d := range def {
-		if int(d) >= need && (rep == nil || int(rep[i]) <= maxRep) {
+		if int(d) >= need && (c.leaf.maxRep == 0 || int(rep[i]) <= maxRep) {
 			out = append(out, d)
 		}
 	}
@@ -251,7 +251,7 @@ func (a *assembler) leaf(n *node, need int) (arrow.ArrayData, error) {
 	c := a.leaves[n]
 	o := &c.out
 	slots, length := c.slots(n.maxRep, need), o.entries
-	if o.def != nil && n.maxDef > 0 {
+	if n.maxDef > 0 {
 		length = len(slots)
 	}
 	valid, nulls := a.validity(slots, n.maxDef)

@@ -2,6 +2,7 @@ package parquetio
 
 import (
 	"io"
+	"sync"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/parquet-go/parquet-go/format"
@@ -16,6 +17,9 @@ type File struct {
 	meta    *format.FileMetaData
 	columns []*node
 	leaves  []*node
+
+	mu     sync.Mutex
+	spares []*leafReader // buffers of scans that have ended
 }
 
 // A Column is one top-level column of a file.

@@ -39,11 +39,43 @@ type leafBatch struct {
 	ends     *memory.Buffer // binary: the end of each value, after a leading 0
 }
 
+// newLeafReader begins a column chunk, in the buffers of an earlier one if there
+// are any.
 func newLeafReader(f *File, group int, leaf *node, mem memory.Allocator, sh *shared) *leafReader {
 	m := &f.meta.RowGroups[group].Columns[leaf.chunk].MetaData
-	return &leafReader{
-		pages: pages{r: f.r, off: chunkStart(m), left: m.TotalCompressedSize, codec: m.Codec, sh: sh},
+	c := f.spare()
+	*c = leafReader{
+		pages: pages{r: f.r, off: chunkStart(m), left: m.TotalCompressedSize, codec: m.Codec, sh: sh, body: c.body},
 		leaf:  leaf, mem: mem, entriesLeft: m.NumValues, fresh: true,
+		repBuf: c.repBuf, defBuf: c.defBuf, valBuf: c.valBuf, idxBuf: c.idxBuf, spanBuf: c.spanBuf,
+		out: leafBatch{rep: c.out.rep, def: c.out.def},
+	}
+	return c
+}
+
+// maxSpare bounds the buffers that a file keeps for its next scan: as many leaf
+// readers, which hold about a page each.
+const maxSpare = 1024
+
+// spare returns a leaf reader whose buffers may be used again.
+func (f *File) spare() *leafReader {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.spares)
+	if n == 0 {
+		return &leafReader{}
+	}
+	c := f.spares[n-1]
+	f.spares = f.spares[:n-1]
+	return c
+}
+
+// keep takes the leaf readers of a scan that has ended.
+func (f *File) keep(c *leafReader) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.spares) < maxSpare && cap(c.body)+cap(c.valBuf) <= 8<<20 {
+		f.spares = append(f.spares, c)
 	}
 }
 

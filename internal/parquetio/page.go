@@ -122,13 +122,17 @@ func (p *pages) header(have []byte) (*format.PageHeader, int, []byte, error) {
 	return h, r.BytesRead(), have, nil
 }
 
-// unpack decompresses src into the page buffer, or copies it there.
+// unpack decompresses src, which is in the read buffer, into the page buffer.
 func (p *pages) unpack(src []byte, size int, codec format.CompressionCodec) ([]byte, error) {
 	if size == 0 && len(src) == 0 {
 		return nil, nil
 	}
 	if err := plausible(src, size, codec); err != nil {
 		return nil, err
+	}
+	if codec == format.Uncompressed { // the page keeps the read buffer, the next read takes its
+		p.body, p.sh.raw = p.sh.raw, p.body
+		return src, nil
 	}
 	dst := scratch(&p.body, size)
 	if err := p.sh.run(dst, src, codec); err != nil {

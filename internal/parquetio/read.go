@@ -224,6 +224,7 @@ func (s *scan) at(column string, page int, err error) error {
 func (s *scan) close() {
 	for _, c := range s.asm.leaves {
 		c.close()
+		s.f.keep(c)
 	}
 	s.sh.close()
 }

@@ -11,10 +11,14 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
+// plainDictionary is the old name of RLE_DICTIONARY in data pages and of PLAIN in
+// dictionary pages.
+const plainDictionary format.Encoding = 2
+
 // decode turns the body of a page into present values.
 func (c *leafReader) decode(enc format.Encoding, body []byte) error {
 	p := &c.page
-	if enc == format.RLEDictionary || enc == format.PlainDictionary {
+	if enc == format.RLEDictionary || enc == plainDictionary {
 		if c.dict == nil {
 			return errNoDict
 		}
@@ -292,7 +296,7 @@ func (c *leafReader) readDictionary(h *format.PageHeader, body []byte) error {
 		return fmt.Errorf("second dictionary page")
 	case c.leaf.physical == format.Boolean:
 		return fmt.Errorf("dictionary of booleans")
-	case v.Encoding != format.Plain && v.Encoding != format.PlainDictionary:
+	case v.Encoding != format.Plain && v.Encoding != plainDictionary:
 		return fmt.Errorf("dictionary in encoding %v is %w", v.Encoding, ErrNotSupported)
 	case n < 0 || n > MaxPageBytes/4:
 		return fmt.Errorf("dictionary of %d values", n)
