@@ -211,9 +211,8 @@ func (p *Writer) flushGroup() (err error) {
 	rg := format.RowGroup{NumRows: p.heldRows, Ordinal: int16(len(p.meta.RowGroups)), FileOffset: p.off}
 	cols := make([]arrow.Array, len(p.held))
 	for _, leaf := range p.ws.leaves {
-		field := p.fieldOf(leaf)
 		for i, rec := range p.held {
-			cols[i] = rec.Column(field)
+			cols[i] = rec.Column(leaf.field)
 		}
 		m, err := p.enc.chunk(leaf, cols, p.off)
 		if err != nil {
@@ -226,16 +225,6 @@ func (p *Writer) flushGroup() (err error) {
 	p.meta.NumRows += rg.NumRows
 	p.meta.RowGroups = append(p.meta.RowGroups, rg)
 	return nil
-}
-
-func (p *Writer) fieldOf(leaf *wnode) int {
-	name := leaf.steps()[0].name
-	for i := range p.schema.NumFields() {
-		if p.schema.Field(i).Name == name {
-			return i
-		}
-	}
-	panic("parquetio: leaf without its column")
 }
 
 func (p *Writer) drop() {

@@ -23,6 +23,7 @@ type wnode struct {
 	maxRep   int
 	children []*wnode
 	up       *wnode
+	field    int // position of its column in the record
 
 	// of a leaf
 	physical format.Type
@@ -39,6 +40,7 @@ func (n *wnode) steps() []*wnode {
 
 // schemaWriter turns Arrow fields into schema elements.
 type schemaWriter struct {
+	column int // position of the column at hand
 	elems  []format.SchemaElement
 	leaves []*wnode
 }
@@ -52,7 +54,8 @@ func writeSchema(s *arrow.Schema) (*schemaWriter, error) {
 	w.elems = append(w.elems, format.SchemaElement{Name: "schema", NumChildren: thrift.New(int32(s.NumFields()))})
 	var faults []error
 	seen := map[string]bool{}
-	for _, f := range s.Fields() {
+	for i, f := range s.Fields() {
+		w.column = i
 		if seen[f.Name] {
 			faults = append(faults, fmt.Errorf("column %q occurs twice: rename one", f.Name))
 		}
@@ -74,7 +77,7 @@ func writeSchema(s *arrow.Schema) (*schemaWriter, error) {
 }
 
 func (w *schemaWriter) field(f arrow.Field, up *wnode, path []string, def, rep int) error {
-	n := &wnode{name: f.Name, up: up, typ: f.Type, optional: f.Nullable, path: append(path[:len(path):len(path)], f.Name)}
+	n := &wnode{name: f.Name, field: w.column, up: up, typ: f.Type, optional: f.Nullable, path: append(path[:len(path):len(path)], f.Name)}
 	e := format.SchemaElement{Name: f.Name, RepetitionType: thrift.New(format.Required)}
 	if f.Nullable {
 		e.RepetitionType.V = format.Optional
