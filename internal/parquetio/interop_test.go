@@ -131,6 +131,20 @@ func TestOthersRead(t *testing.T) {
 	}
 }
 
+// TestOthersReadNoRows has the others read a file that is nothing but a schema.
+func TestOthersReadNoRows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none.parquet")
+	if err := os.WriteFile(path, write(t, damageSchema(), nil, parquetio.WriterOptions{}), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	out := python(t, "read", path)
+	for _, by := range []string{"pyarrow", "duckdb", "polars"} {
+		if !strings.Contains(string(out), `{"by": "`+by+`", "values": [[], [], `) {
+			t.Errorf("%s: %s", by, out)
+		}
+	}
+}
+
 // sampleRecord fills a schema with values that depend on nothing but the row.
 func sampleRecord(t testing.TB, schema *arrow.Schema, rows int) arrow.Record {
 	b := array.NewRecordBuilder(memory.NewGoAllocator(), schema)

@@ -242,7 +242,7 @@ func typeName(e *format.SchemaElement) string {
 	return s
 }
 
-// StringType is the Arrow type of every string column that is read: a
+// stringType is the Arrow type of every string column that is read: a
 // dictionary, also where the file has plain strings.
 var stringType = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}
 
