@@ -240,6 +240,7 @@ func (p *Profile) Columns() (cols []Column, warnings []string) {
 			continue
 		}
 		c.fit(p.over)
+		c.col.MissingRate = float64(min(c.missing, p.Rows)+1) / float64(p.Rows+2)
 		if c.nonfinite > 0 {
 			warnings = append(warnings, fmt.Sprintf("column %q: %d values are NaN or infinite and count as missing", c.col.Name, c.nonfinite))
 		}

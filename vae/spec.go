@@ -78,9 +78,13 @@ type Column struct {
 	Levels    []string  `json:"levels,omitempty"`
 	Parts     []string  `json:"parts,omitempty"` // of a timestamp: hour, weekday, monthday, yearday
 	Indicator bool      `json:"indicator,omitempty"`
-	Mean      []float64 `json:"mean,omitempty"`  // per feature
-	Scale     []float64 `json:"scale,omitempty"` // per feature, above 0
-	Constant  []bool    `json:"constant,omitempty"`
+	// MissingRate is how often the column was missing in training, smoothed so
+	// that it is above 0 and below 1: (missing+1)/(rows+2). That a value is
+	// missing costs -log of it, so a gap where there never was one is news.
+	MissingRate float64   `json:"missing_rate"`
+	Mean        []float64 `json:"mean,omitempty"`  // per feature
+	Scale       []float64 `json:"scale,omitempty"` // per feature, above 0
+	Constant    []bool    `json:"constant,omitempty"`
 }
 
 // Features returns how many features the column has.
@@ -203,6 +207,9 @@ func (c *Column) validate() (errs []error) {
 	if !slices.Contains(allowed, c.Head) {
 		bad("a %s column cannot have the head %q (one of %v)", c.Kind, c.Head, allowed)
 	}
+	if !(c.MissingRate > 0 && c.MissingRate < 1) {
+		bad("missing_rate: %v, want above 0 and below 1", c.MissingRate)
+	}
 	if c.Head == GaussianFixed && !(c.SD > 0 && c.SD <= 1e6) {
 		bad("sd: %v, want above 0", c.SD)
 	}
@@ -289,7 +296,8 @@ func (s *Spec) Net() *kernel.Net {
 	for i := range s.Columns {
 		c := &s.Columns[i]
 		kind, _ := kernel.ParseHead(string(c.Head))
-		blocks = append(blocks, kernel.Block{Kind: kind, From: at, N: c.Features(), SD: c.SD})
+		blocks = append(blocks, kernel.Block{Kind: kind, From: at, N: c.Features(), SD: c.SD,
+			Present: -math.Log1p(-c.MissingRate), Missing: -math.Log(c.MissingRate)})
 		at += c.Features()
 	}
 	out, _ := kernel.ParseActivation(s.Output)

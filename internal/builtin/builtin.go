@@ -183,6 +183,7 @@ type ParquetSink struct {
 	Roll        Roll   `yaml:"roll" doc:"When a part file is finished; whichever comes first."`
 	Compression string `yaml:"compression" default:"zstd" enum:"zstd,snappy,lz4_raw,gzip,none" doc:"Page compression."`
 	Overwrite   bool   `yaml:"overwrite" doc:"Replace an existing output."`
+	Append      bool   `yaml:"append" doc:"Keep the files of a folder and add parts behind them."`
 }
 
 // Roll says when a file is finished.
@@ -194,6 +195,6 @@ type Roll struct {
 
 func (c ParquetSink) build(e Env, env config.Env) (pipeline.Sink, error) {
 	return sink.New(sink.Config{Path: c.Path, RollBytes: int64(c.Roll.Size), RollRows: c.Roll.Rows, RollAge: c.Roll.Age,
-		Compression: c.Compression, Overwrite: c.Overwrite || e.Overwrite, CreatedBy: e.CreatedBy,
-		Metadata: map[string]string{"elbo.version": e.Version}, Allocator: env.Allocator, Log: env.Log})
+		Compression: c.Compression, Overwrite: c.Overwrite || e.Overwrite && !c.Append, Append: c.Append, CreatedBy: e.CreatedBy,
+		Metadata: map[string]string{"elbo.version": e.Version}, Log: env.Log})
 }

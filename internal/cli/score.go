@@ -128,7 +128,7 @@ func (a *app) scoreVerb(ctx context.Context, f scoreFlags) error {
 	}
 	out, err := sink.New(sink.Config{Path: f.out, Overwrite: f.overwrite, Compression: f.compression,
 		Metadata:  map[string]string{"elbo.model": m.ID(), "elbo.version": Version, "elbo.limit": fmt.Sprint(m.Calibration.Limit)},
-		CreatedBy: CreatedBy(), Allocator: a.mem, Log: a.log})
+		CreatedBy: CreatedBy(), Log: a.log})
 	if err != nil {
 		return fmt.Errorf("output %s: %w", f.out, joinClose(err, src))
 	}

@@ -193,6 +193,9 @@ func convert(mem memory.Allocator, a arrow.Array, to arrow.DataType) (arrow.Arra
 
 func appendCast(b array.Builder, a arrow.Array, i int) error {
 	text := a.ValueStr(i)
+	if f, ok := a.(*array.Float32); ok { // the exact value, not the shortest text of a float32
+		text = strconv.FormatFloat(float64(f.Value(i)), 'g', -1, 64)
+	}
 	switch b := b.(type) {
 	case *array.StringBuilder:
 		b.Append(text)

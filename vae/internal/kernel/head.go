@@ -49,6 +49,9 @@ type Block struct {
 	// SD is the standard deviation of GaussianFixed, in the units of the
 	// target; it is above 0.
 	SD float64
+	// Present and Missing are what it costs, in nats, that the block is there or
+	// that any of it is missing: -log of how often that was so in training.
+	Present, Missing float64
 }
 
 // HalfLog2Pi is the constant of a Gaussian's negative log-likelihood, in nats.
@@ -59,7 +62,8 @@ const maxLogSD = 3
 
 // Terms writes the negative log-likelihood of every output to s.Terms, in nats.
 // A categorical block's term stands at its first output, the others are zero.
-// Missing cells (mask 0) give zero. smooth moves that share of a target's mass
+// The value of a missing cell (mask 0) gives zero; that it is missing costs the
+// block's Missing. smooth moves that share of a target's mass
 // to the reserved level (categorical) or to both values (Bernoulli); it is zero
 // when scoring.
 func (n *Net) Terms(s *Scratch[float32], params []float32) { terms(n, s, params, 0) }
@@ -86,6 +90,25 @@ func terms[F Float](n *Net, s *Scratch[F], params []F, smooth F) {
 		case Categorical:
 			categoricalTerms(t, y, x, mask, b.N, smooth)
 		}
+		presenceTerms(t[:Rows], mask, b)
+	}
+}
+
+// presenceTerms adds what it costs that a block is there or missing to the terms
+// of its first output. No parameter moves it.
+func presenceTerms[F Float](t, mask []F, b Block) {
+	if b.Present == 0 && b.Missing == 0 {
+		return
+	}
+	for r := range t {
+		cost := b.Present
+		for i := r; i < len(mask); i += Rows {
+			if mask[i] == 0 {
+				cost = b.Missing
+				break
+			}
+		}
+		t[r] += F(cost)
 	}
 }
 
