@@ -1,5 +1,189 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
 
-func (a *app) eval() *cobra.Command { return &cobra.Command{Use: "eval"} }
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/spf13/cobra"
+
+	"github.com/elbo-stream/elbo/internal/durable"
+	"github.com/elbo-stream/elbo/operators/score"
+	"github.com/elbo-stream/elbo/vae"
+	"github.com/elbo-stream/elbo/vae/eval"
+)
+
+type evalFlags struct {
+	in                 inputFlags
+	model, label, kind string
+	report             string
+	json, overwrite    bool
+}
+
+func (a *app) eval() *cobra.Command {
+	var f evalFlags
+	cmd := &cobra.Command{
+		Use:   "eval -m MODEL -i INPUT [--label COLUMN]",
+		Short: "Judge a model on rows, with labels or without",
+		Example: `  elbo eval -m pay.elbo -i test.parquet --label label
+  elbo eval -m pay.elbo -i test.parquet --label label --json --report report.html`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := a.untilDrain(cmd.Context())
+			defer cancel()
+			return a.evalVerb(ctx, f)
+		},
+	}
+	fl := cmd.Flags()
+	f.in.add(fl)
+	fl.StringVarP(&f.model, "model", "m", "", "model file")
+	fl.StringVar(&f.label, "label", "", "column that says which rows are anomalies: 0/1, false/true or normal/anomaly")
+	fl.StringVar(&f.kind, "kind", "", "column of strings that names the kind of an anomaly, empty for normal rows")
+	fl.StringVar(&f.report, "report", "", "write a self-contained HTML page")
+	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
+	fl.BoolVar(&f.overwrite, "overwrite", false, "replace an existing report")
+	return cmd
+}
+
+// judged gathers what a report needs of scored records.
+type judged struct {
+	label, kind int // columns, -1 without
+	rows        eval.Judged
+	all         struct {
+		recon, kl []float64
+		flagged   []bool
+		kinds     []string
+	}
+}
+
+// add looks at one scored record.
+func (j *judged) add(rec arrow.Record) error {
+	column := func(name string) arrow.Array { return rec.Column(rec.Schema().FieldIndices(name)[0]) }
+	var labels arrow.Array
+	if j.label >= 0 {
+		labels = rec.Column(j.label)
+	}
+	if err := j.rows.Add(column(score.Score), labels); err != nil {
+		return err
+	}
+	for _, v := range column(score.Recon).(*array.Float32).Float32Values() {
+		j.all.recon = append(j.all.recon, float64(v))
+	}
+	for _, v := range column(score.KL).(*array.Float32).Float32Values() {
+		j.all.kl = append(j.all.kl, float64(v))
+	}
+	verdicts := column(score.Anomaly).(*array.Boolean)
+	for i := range verdicts.Len() {
+		j.all.flagged = append(j.all.flagged, verdicts.IsValid(i) && verdicts.Value(i))
+		if j.kind >= 0 {
+			kind := ""
+			if c := rec.Column(j.kind); c.IsValid(i) {
+				kind = c.ValueStr(i)
+			}
+			j.all.kinds = append(j.all.kinds, kind)
+		}
+	}
+	return nil
+}
+
+// of returns the elements of all that belong to judged rows.
+func of[T any](all []T, rows []int64) []T {
+	if all == nil {
+		return nil
+	}
+	out := make([]T, len(rows))
+	for i, r := range rows {
+		out[i] = all[r]
+	}
+	return out
+}
+
+func (a *app) evalVerb(ctx context.Context, f evalFlags) error {
+	m, err := a.load(f.model)
+	if err != nil {
+		return err
+	}
+	src, err := a.open(f.in, 0)
+	if err != nil {
+		return err
+	}
+	schema, err := src.Schema(ctx)
+	if err != nil {
+		return err
+	}
+	j := &judged{label: -1, kind: -1}
+	var faults []error
+	find := func(flag, name string, at *int) {
+		if name == "" {
+			return
+		}
+		if found := schema.FieldIndices(name); len(found) == 1 {
+			*at = found[0]
+		} else {
+			faults = append(faults, fmt.Errorf("--%s %q: no such column (there are: %s)", flag, name, shorten(names(schema))))
+		}
+	}
+	find("label", f.label, &j.label)
+	find("kind", f.kind, &j.kind)
+	if faults != nil {
+		return badConfig(joinClose(errors.Join(faults...), src))
+	}
+	started := time.Now()
+	if err := a.scan(ctx, m, src, j.add); err != nil {
+		return err
+	}
+	report, err := eval.Build(a.evalInput(f, m, j, time.Since(started)))
+	if err != nil {
+		return err
+	}
+	return a.printReport(f, report)
+}
+
+// evalInput joins what the rows and the model say.
+func (a *app) evalInput(f evalFlags, m *vae.Model, j *judged, took time.Duration) eval.Input {
+	rows := j.rows.Rows
+	size := m.Size()
+	in := eval.Input{Title: "elbo eval", Model: m.ID(), Data: strings.Join(f.in.paths, ", "), Scores: j.rows.Scores, Labels: j.rows.Labels,
+		Recon: of(j.all.recon, rows), KL: of(j.all.kl, rows), Kinds: of(j.all.kinds, rows), Flagged: of(j.all.flagged, rows),
+		Limit: &m.Calibration.Limit, Promised: &m.Calibration.TargetRate,
+		Skipped: eval.Skipped{NoScore: j.rows.NoScore, NoLabel: j.rows.NoLabel},
+		Size: &eval.ModelSize{Parameters: int64(size.Parameters), Bytes: int64(size.Bytes), MultiplyAdds: int64(size.MultiplyAdds),
+			RowsPerSecond: float64(j.rows.Seen) / max(took.Seconds(), 1e-9)}}
+	sum, n := 0.0, 0
+	for i, v := range in.Recon { // on rows that training never saw, normal ones where labels tell
+		if in.Labels == nil || !in.Labels[i] {
+			sum, n = sum+v, n+1
+		}
+	}
+	if n > 0 {
+		in.Gap = eval.NewGap(m.Training.TrainRecon, m.Training.Rows, sum/float64(n), int64(n))
+	}
+	return in
+}
+
+func (a *app) printReport(f evalFlags, r *eval.Report) error {
+	if f.report != "" {
+		err := durable.WriteFile(durable.OS, f.report, durable.Options{Overwrite: f.overwrite}, func(w io.Writer) error { return r.WriteHTML(w) })
+		if errors.Is(err, durable.ErrExists) {
+			return usage("%s; give --overwrite to replace it", err)
+		}
+		if err != nil {
+			return err
+		}
+		a.say("report in %s", f.report)
+	}
+	if f.json {
+		e := json.NewEncoder(a.out)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	}
+	color := a.terminal() && os.Getenv("NO_COLOR") == ""
+	return r.WriteText(a.out, eval.TextOptions{Width: a.width(), Color: color})
+}
