@@ -309,7 +309,8 @@ func (r *Report) rank(in Input) {
 // labels it is held against the normal rows alone.
 func (r *Report) judge(in Input, flagged []bool) error {
 	alerts, rows, of := countTrue(flagged), len(flagged), alertsOf(in)
-	r.Flagged = &alerts
+	all := alerts // alerts may come to mean those among normal rows
+	r.Flagged = &all
 	if in.Labels != nil {
 		c, err := Count(flagged, in.Labels)
 		if err != nil {
