@@ -48,7 +48,7 @@ func (s *Spec) NewPacker(schema *arrow.Schema) (*Packer, error) {
 		at := schema.FieldIndices(c.Name)
 		switch len(at) {
 		case 0:
-			errs = append(errs, fmt.Errorf("column %q is missing%s", c.Name, didYouMean(c.Name, schema)))
+			errs = append(errs, fmt.Errorf("column %q is missing%s", c.Name, hint.DidYouMean(c.Name, s.strangers(schema))))
 			continue
 		case 1:
 		default:
@@ -70,6 +70,17 @@ func (s *Spec) NewPacker(schema *arrow.Schema) (*Packer, error) {
 		return nil, &SchemaError{Faults: errs}
 	}
 	return p, nil
+}
+
+// strangers lists the schema's columns that are not the model's: one of them may
+// be a model column under another name.
+func (s *Spec) strangers(schema *arrow.Schema) (names []string) {
+	for _, f := range schema.Fields() {
+		if !slices.ContainsFunc(s.Columns, func(c Column) bool { return c.Name == f.Name }) {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 // A SchemaError lists every way in which an input does not have a model's

@@ -24,8 +24,10 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/elbo-stream/elbo/internal/durable"
 	"github.com/elbo-stream/elbo/internal/hint"
 	"github.com/elbo-stream/elbo/pipeline/config"
+	sink "github.com/elbo-stream/elbo/sinks/parquet"
 	"github.com/elbo-stream/elbo/vae"
 )
 
@@ -149,7 +151,7 @@ func exitCode(err error) int {
 		return ExitInterrupted
 	case errors.As(err, &schema), errors.As(err, &faults):
 		return ExitConfig
-	case strings.HasPrefix(err.Error(), "unknown command"):
+	case errors.Is(err, durable.ErrExists), errors.Is(err, sink.ErrExists):
 		return ExitUsage
 	}
 	return ExitFailed
@@ -165,7 +167,7 @@ func (a *app) root() *cobra.Command {
   elbo eval  -m pay.elbo -i test.parquet --label label`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          knownVerb,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print errors only")
@@ -188,6 +190,18 @@ func (a *app) root() *cobra.Command {
 		}
 	}
 	return root
+}
+
+// knownVerb refuses what is not a verb, with the one that was meant.
+func knownVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var verbs []string
+	for _, c := range cmd.Commands() {
+		verbs = append(verbs, c.Name())
+	}
+	return usage("unknown verb %q%s", args[0], hint.DidYouMean(args[0], verbs))
 }
 
 func (a *app) openLog(level string) error {
