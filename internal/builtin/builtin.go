@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/elbo-stream/elbo/operators/columns"
@@ -119,8 +120,12 @@ func (c *Score) Validate() error {
 	return errors.Join(errs...)
 }
 
-func load(path string) (*vae.Model, error) {
+// Load reads a model file; its error tells the file and the next step.
+func Load(path string) (*vae.Model, error) {
 	m, err := vae.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("model: %s: no such file; `elbo train` makes one", path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
@@ -128,7 +133,7 @@ func load(path string) (*vae.Model, error) {
 }
 
 func buildScore(_ context.Context, env config.Env, c Score) (pipeline.Operator, error) {
-	m, err := load(c.Model)
+	m, err := Load(c.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +161,7 @@ type Encode struct {
 }
 
 func buildEncode(_ context.Context, env config.Env, c Encode) (pipeline.Operator, error) {
-	m, err := load(c.Model)
+	m, err := Load(c.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +175,7 @@ type Decode struct {
 }
 
 func buildDecode(_ context.Context, env config.Env, c Decode) (pipeline.Operator, error) {
-	m, err := load(c.Model)
+	m, err := Load(c.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +193,7 @@ type ParquetSink struct {
 
 // Roll says when a file is finished.
 type Roll struct {
-	Size config.ByteSize `yaml:"size" default:"256MiB" doc:"Bytes of one file."`
+	Size config.ByteSize `yaml:"size" doc:"Bytes of one file of a folder; 0 means 256MiB. One single file never rolls."`
 	Rows int64           `yaml:"rows" doc:"Rows of one file; 0 means no bound."`
 	Age  time.Duration   `yaml:"age" doc:"Time from a file's first row to its end: the longest that rows wait to be durable. 0 means no bound."`
 }

@@ -65,7 +65,7 @@ func (a *app) calibrate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := out.Save(f.out, f.overwrite); err != nil {
+			if err := a.save(out, f.out, f.overwrite); err != nil {
 				return err
 			}
 			a.say("%s: limit %.6g nats (was %.6g), from %s normal rows", f.out, cal.Limit, m.Calibration.Limit, count(cal.Rows))

@@ -175,7 +175,7 @@ func (a *app) trainVerb(ctx context.Context, f trainFlags, c train.Config) error
 		}
 		return err
 	}
-	if err := model.Save(f.out, f.overwrite); err != nil {
+	if err := a.save(model, f.out, f.overwrite); err != nil {
 		return err
 	}
 	if !keep {
