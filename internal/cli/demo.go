@@ -27,7 +27,7 @@ const (
 	demoTrainRows = 8_000
 	demoRows      = 10_000
 	demoRate      = 0.002
-	demoSteps     = 800
+	demoSteps     = 1500
 )
 
 func (a *app) demo() *cobra.Command {
@@ -99,7 +99,15 @@ func (a *app) demoModel(ctx context.Context, seed uint64) (*vae.Model, error) {
 		data = append(data, b.Record)
 	}
 	return train.Run(ctx, train.Config{Name: "demo", Version: Version, Seed: seed, Steps: demoSteps, Batch: 256,
-		Workers: runtime.GOMAXPROCS(0), Ignore: []string{"id", "time"}}, data)
+		Workers: runtime.GOMAXPROCS(0), Ignore: []string{"id", "time"},
+		Network: vae.Spec{Encoder: relu(64, 32), Decoder: relu(32, 64), Latent: 8}}, data)
+}
+
+func relu(widths ...int) (layers []vae.Layer) {
+	for _, w := range widths {
+		layers = append(layers, vae.Layer{Width: w, Activation: "relu"})
+	}
+	return layers
 }
 
 // tableRows reads what the table shows of a scored record.
