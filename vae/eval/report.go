@@ -160,8 +160,8 @@ func (in *Input) validate() error {
 	lengths("labels", len(in.Labels), in.Labels == nil)
 	lengths("kinds", len(in.Kinds), in.Kinds == nil)
 	lengths("flagged", len(in.Flagged), in.Flagged == nil)
-	if in.Limit != nil && math.IsNaN(*in.Limit) {
-		errs = append(errs, errors.New("limit: is NaN"))
+	if in.Limit != nil && bad(*in.Limit) {
+		errs = append(errs, fmt.Errorf("limit: %g is not a finite number", *in.Limit))
 	}
 	if err := checkScores(in.Scores); err != nil {
 		errs = append(errs, fmt.Errorf("scores: %w", err))
@@ -250,12 +250,12 @@ func (r *Report) spread(in Input) error {
 			continue
 		}
 		p := Part{Name: part.name, Mean: mean(part.values)}
-		if in.Labels != nil {
-			p.AUROC, p.AP = r.pair(part.name, part.values, in.Labels)
-		}
 		if bad(p.Mean) {
 			r.note(part.name + " holds values that are not finite; it is left out")
 			continue
+		}
+		if in.Labels != nil {
+			p.AUROC, p.AP = r.pair(part.name, part.values, in.Labels)
 		}
 		r.Parts = append(r.Parts, p)
 	}
