@@ -86,11 +86,11 @@ func (t *textWriter) summary(r *Report) {
 	if r.Anomalies != nil {
 		rows += fmt.Sprintf(", %s anomalies", thousands(*r.Anomalies))
 	}
-	if n := r.Skipped.NoScore + r.Skipped.NoLabel; n > 0 {
-		rows += fmt.Sprintf("; skipped %s without score, %s without label",
-			thousands(int(r.Skipped.NoScore)), thousands(int(r.Skipped.NoLabel)))
-	}
 	t.fact("rows", rows)
+	if n := r.Skipped.NoScore + r.Skipped.NoLabel; n > 0 {
+		t.fact("not judged", fmt.Sprintf("%s without a score, %s without a label",
+			thousands(int(r.Skipped.NoScore)), thousands(int(r.Skipped.NoLabel))))
+	}
 	t.fact("AUROC", figure(r.AUROC))
 	t.fact("average precision", figure(r.AP))
 	if g := r.Recon; g != nil {
@@ -100,19 +100,20 @@ func (t *textWriter) summary(r *Report) {
 	}
 	if s := r.Size; s != nil {
 		t.fact("model size", fmt.Sprintf("%s parameters, %s", thousands(int(s.Parameters)), bytesText(s.Bytes)))
-		t.fact("cost", costText(s))
+		t.fact("cost", thousands(int(s.MultiplyAdds))+" multiply-adds a row")
+		t.fact("scoring", speedText(s))
 	}
 }
 
-func costText(s *ModelSize) string {
-	text := thousands(int(s.MultiplyAdds)) + " multiply-adds a row"
+func speedText(s *ModelSize) string {
+	var parts []string
 	if s.RowsPerSecond > 0 {
-		text += ", " + thousands(int(s.RowsPerSecond)) + " rows/s"
+		parts = append(parts, thousands(int(s.RowsPerSecond))+" rows/s")
 	}
 	if s.PeakBytes > 0 {
-		text += ", " + bytesText(s.PeakBytes) + " memory"
+		parts = append(parts, bytesText(s.PeakBytes)+" memory")
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 func (t *textWriter) verdicts(r *Report) {
