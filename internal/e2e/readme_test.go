@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // runMark stands on the line before a fenced sh block that this test runs.
@@ -116,13 +115,9 @@ func TestReadmeCommands(t *testing.T) {
 
 func runCommand(t *testing.T, dir, bin string, line int, command string) {
 	t.Helper()
-	cmd := exec.Command("sh", "-ec", command)
+	cmd := exec.CommandContext(t.Context(), "sh", "-ec", command)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "NO_COLOR=1", "GOBIN="+bin)
-	if deadline, ok := t.Deadline(); ok {
-		kill := time.AfterFunc(time.Until(deadline)-time.Second, func() { _ = cmd.Process.Kill() })
-		defer kill.Stop()
-	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("README.md: block at line %d: %s: %v\n%s", line, command, err, out)

@@ -19,9 +19,9 @@ body{font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans
 margin:0 auto;padding:24px 20px 48px;max-width:1040px}
 h1{font-size:24px;margin:0 0 4px}h2{font-size:16px;margin:32px 0 8px}
 p.sub{color:var(--soft);margin:0 0 20px;overflow-wrap:anywhere}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(156px,1fr));gap:12px}
 .card{background:var(--card);border-radius:8px;padding:12px 14px}
-.card b{display:block;font-size:24px;font-weight:600;font-variant-numeric:tabular-nums}
+.card b{display:block;font-size:22px;white-space:nowrap;font-weight:600;font-variant-numeric:tabular-nums}
 .card span,.card small{color:var(--soft);font-size:13px;display:block}
 .good{color:var(--good)}.bad{color:var(--bad)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:20px}
@@ -29,6 +29,7 @@ figure{margin:0;background:var(--card);border-radius:8px;padding:12px}figcaption
 .wide{margin-top:20px}
 svg{width:100%;height:auto;display:block}
 svg text{fill:var(--soft);font-size:11px;font-variant-numeric:tabular-nums}
+.tall{min-width:640px}
 svg .grid{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft);stroke-width:1}
 svg .curve{fill:none;stroke:var(--normal);stroke-width:2}svg .chance{stroke:var(--soft);stroke-dasharray:4 4}
 svg .limit{stroke:var(--fg);stroke-dasharray:5 3}svg .here{fill:var(--anomaly)}
@@ -36,7 +37,7 @@ svg .n{fill:var(--normal)}svg .a{fill:var(--anomaly)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:5px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
-th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}
+th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:9em}
 .bar{display:block;width:160px;height:10px;border-radius:3px;background:linear-gradient(var(--normal),var(--normal)) no-repeat left/0 100%}
 .bar.hot{background-image:linear-gradient(var(--anomaly),var(--anomaly))}
 td.b{width:170px}
@@ -127,11 +128,11 @@ func (p *page) cards(r *Report) {
 		p.card("flagged", thousands(*r.Flagged), "rows", "")
 	}
 	if a := r.AlertRate; a != nil {
-		class, word := "good", "promise kept: "
+		class := "good"
 		if !a.Kept {
-			class, word = "bad", "promise not kept: "
+			class = "bad"
 		}
-		p.card("alert rate", percent(a.Achieved), word+percent(a.Promised), class)
+		p.card("alert rate", percent(a.Achieved), fmt.Sprintf("promised %s: %s", percent(a.Promised), a.verdict()), class)
 	}
 	if g := r.Recon; g != nil {
 		p.card("recon on unseen rows", short(g.Unseen), fmt.Sprintf("training %s, gap %s nats", short(g.Train), short(g.Difference)), "")
@@ -161,9 +162,9 @@ func (p *page) charts(r *Report) {
 		p.key("chance, dashed", r.AtLimit != nil)
 	}
 	if r.Histogram != nil {
-		p.f("<figure class=\"wide\"><figcaption>Scores, nats</figcaption>\n")
+		p.f("<figure class=\"wide\"><figcaption>Scores, nats</figcaption>\n<div class=\"scroll\"><div class=\"tall\">\n")
 		p.histogram(r.Histogram, r.Limit)
-		p.f("<p class=\"key\">height is the square root of the number of rows, so that few rows show")
+		p.f("</div></div>\n<p class=\"key\">height is the square root of the number of rows, so that few rows show")
 		if len(r.Histogram.Anomaly) > 0 {
 			p.f("<i style=\"background:var(--normal)\"></i>normal<i style=\"background:var(--anomaly)\"></i>anomaly")
 		}
@@ -291,7 +292,7 @@ func (p *page) sizeTable(r *Report) {
 	if s == nil {
 		return
 	}
-	rows := [][]string{{"model", ""}, {"parameters", thousands(int(s.Parameters))}, {"file", bytesText(s.Bytes)},
+	rows := [][]string{{"what it takes", ""}, {"parameters", thousands(int(s.Parameters))}, {"file", bytesText(s.Bytes)},
 		{"multiply-adds a row", thousands(int(s.MultiplyAdds))}}
 	if s.RowsPerSecond > 0 {
 		rows = append(rows, []string{"rows per second, scoring", thousands(int(s.RowsPerSecond))})

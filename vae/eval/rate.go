@@ -55,6 +55,17 @@ func Rate(alerts, rows int, promised, confidence float64) (AlertRate, error) {
 	return r, nil
 }
 
+// verdict says in words how the achieved rate stands to the promise.
+func (r AlertRate) verdict() string {
+	switch {
+	case r.Kept:
+		return "kept"
+	case r.Achieved > r.Promised:
+		return "more alerts than promised"
+	}
+	return "fewer alerts than promised"
+}
+
 // Quantiles returns the values below which the shares qs (0 to 1) of the scores
 // lie, linear between neighbours as numpy's default has it.
 func Quantiles[S Float](scores []S, qs ...float64) ([]float64, error) {

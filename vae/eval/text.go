@@ -133,14 +133,11 @@ func (t *textWriter) verdicts(r *Report) {
 		t.fact("F1", fmt.Sprintf("%.3f", v.F1))
 	}
 	if a := r.AlertRate; a != nil {
-		verdict := "kept"
-		if !a.Kept {
-			verdict = "NOT kept"
-			if t.o.Color {
-				verdict = "\x1b[31m" + verdict + "\x1b[0m"
-			}
+		verdict := a.verdict()
+		if !a.Kept && t.o.Color {
+			verdict = "\x1b[31m" + verdict + "\x1b[0m"
 		}
-		t.fact("alert rate", fmt.Sprintf("promised %s, achieved %s: %s", percent(a.Promised), percent(a.Achieved), verdict))
+		t.fact("alert rate", fmt.Sprintf("%s, promised %s: %s", percent(a.Achieved), percent(a.Promised), verdict))
 		t.fact("", fmt.Sprintf("%s interval %s to %s", percent(a.Confidence), percent(a.Low), percent(a.High)))
 	}
 	if b := r.Best; b != nil {
