@@ -63,9 +63,8 @@ type Scorer struct {
 	packer *Packer
 	s      *kernel.Scratch[float32]
 	res    Result
-	column []int // of a feature
-	place  []int // of a feature in its column
-	blames []Blame
+	column []int     // of a feature
+	place  []int     // of a feature in its column
 	extra  []float32 // terms summed over samples
 }
 
