@@ -137,7 +137,11 @@ func message(cmd *cobra.Command, err error) string {
 	if cmd.HasParent() {
 		place = "elbo: " + cmd.Name() + ": "
 	}
-	return place + strings.ReplaceAll(err.Error(), "\n", "\n"+place)
+	text := err.Error()
+	if errors.Is(err, syscall.ENOSPC) && !strings.Contains(text, "free some space") {
+		text += ": free some space or write elsewhere"
+	}
+	return place + strings.ReplaceAll(text, "\n", "\n"+place)
 }
 
 func exitCode(err error) int {

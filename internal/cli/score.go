@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/elbo-stream/elbo/internal/parquetio"
 	"github.com/elbo-stream/elbo/operators/score"
 	"github.com/elbo-stream/elbo/pipeline"
 	sink "github.com/elbo-stream/elbo/sinks/parquet"
@@ -65,6 +67,24 @@ func (a *app) score() *cobra.Command {
 	return cmd
 }
 
+// validate reports every flag whose value cannot be.
+func (f *scoreFlags) validate() error {
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	check(f.workers >= 0, "--workers %d: want 1 or more, or 0 for one per processor", f.workers)
+	check(f.batch >= 0, "--batch %d: want 1 row or more, or 0 for 8192", f.batch)
+	check(f.c.Top >= 1, "--top %d: want 1 column or more; --explain off leaves elbo_top out", f.c.Top)
+	check(f.c.Samples >= 0 && f.c.Samples <= 10_000, "--samples %d: want 0 to 10000", f.c.Samples)
+	if err := parquetio.Compression(f.compression).Valid(); err != nil {
+		faults = append(faults, fmt.Errorf("--compression %q: want zstd, snappy, lz4_raw, gzip or none", f.compression))
+	}
+	return errors.Join(faults...)
+}
+
 // chain makes the operators that the flags ask for.
 func (f *scoreFlags) chain(a *app, m *vae.Model) ([]pipeline.NamedOperator, error) {
 	switch f.explain {
@@ -113,6 +133,9 @@ type summary struct {
 func (a *app) scoreVerb(ctx context.Context, f scoreFlags) error {
 	if f.out == "" {
 		return usage("no output: give -o FOLDER/ or -o FILE.parquet")
+	}
+	if err := f.validate(); err != nil {
+		return &exitError{ExitUsage, err}
 	}
 	m, err := a.load(f.model)
 	if err != nil {

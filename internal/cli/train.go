@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -171,7 +172,10 @@ func (a *app) trainVerb(ctx context.Context, f trainFlags, c train.Config) error
 	p.done()
 	if err != nil {
 		if ctx.Err() != nil {
-			a.say("a checkpoint is in %s: the same command with --resume continues", c.Checkpoint)
+			a.sayCheckpoint(c.Checkpoint)
+		}
+		if errors.Is(err, train.ErrTooFewRows) {
+			return fmt.Errorf("%s: %w: give more normal rows", strings.Join(f.in.paths, ", "), err)
 		}
 		return err
 	}
@@ -184,6 +188,13 @@ func (a *app) trainVerb(ctx context.Context, f trainFlags, c train.Config) error
 		}
 	}
 	return a.trained(ctx, model, f, src.Schema, time.Since(p.started))
+}
+
+// sayCheckpoint tells an interrupted user what was left, if anything was.
+func (a *app) sayCheckpoint(path string) {
+	if _, err := os.Stat(path); err == nil {
+		a.say("a checkpoint is in %s: the same command with --resume continues", path)
+	}
 }
 
 func trainLine(t train.Progress, took time.Duration) string {
