@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -28,8 +29,9 @@ type Config struct {
 	Drop   []string          // must not be in Keep
 	Rename map[string]string // from input name to output name
 	// Cast gives columns another type: float32, float64, int32, int64, bool or
-	// string. To float32 the nearest value is taken; any other value that the
-	// type cannot hold is an error that names the row.
+	// string. To float32 the nearest value is taken, and text becomes the nearest
+	// number; any other value that the type cannot hold is an error that names
+	// the row.
 	Cast      map[string]string
 	Allocator memory.Allocator // nil means the default one
 }
@@ -68,15 +70,32 @@ func New(c Config) (*Operator, error) {
 			errs = append(errs, fmt.Errorf("column %q is both kept and dropped", d))
 		}
 	}
-	for name, t := range c.Cast {
-		if types[t] == nil {
-			errs = append(errs, fmt.Errorf("cast of %q: unknown type %q (one of %s)", name, t, strings.Join(TypeNames(), ", ")))
+	gone := func(name string) bool {
+		return slices.Contains(c.Drop, name) || len(c.Keep) > 0 && !slices.Contains(c.Keep, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Cast)) {
+		if types[c.Cast[name]] == nil {
+			errs = append(errs, fmt.Errorf("cast of %q: unknown type %q (one of %s)", name, c.Cast[name], strings.Join(TypeNames(), ", ")))
 		}
+		if gone(name) {
+			errs = append(errs, fmt.Errorf("cast of %q: the column is not kept", name))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Rename)) {
+		if c.Rename[name] == "" {
+			errs = append(errs, fmt.Errorf("rename of %q: the new name is empty", name))
+		}
+		if gone(name) {
+			errs = append(errs, fmt.Errorf("rename of %q: the column is not kept; names are those of the input", name))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	if c.Allocator == nil {
 		c.Allocator = memory.DefaultAllocator
 	}
-	return &Operator{c: c}, errors.Join(errs...)
+	return &Operator{c: c}, nil
 }
 
 // Bind finds the columns; the error lists every name that is not there.
@@ -93,10 +112,10 @@ func (o *Operator) Bind(in *arrow.Schema) (*arrow.Schema, error) {
 	for _, n := range o.c.Drop {
 		must("drop", n)
 	}
-	for n := range o.c.Rename {
+	for _, n := range slices.Sorted(maps.Keys(o.c.Rename)) {
 		must("rename", n)
 	}
-	for n := range o.c.Cast {
+	for _, n := range slices.Sorted(maps.Keys(o.c.Cast)) {
 		must("cast", n)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -121,9 +140,12 @@ func (o *Operator) Bind(in *arrow.Schema) (*arrow.Schema, error) {
 		}
 		o.at, o.cast, fields = append(o.at, i), append(o.cast, to), append(fields, f)
 	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
 	meta := in.Metadata()
 	o.out = arrow.NewSchema(fields, &meta)
-	return o.out, errors.Join(errs...)
+	return o.out, nil
 }
 
 func (o *Operator) order(in *arrow.Schema) (at []int) {
@@ -202,18 +224,24 @@ func appendCast(b array.Builder, a arrow.Array, i int) error {
 		return nil
 	case *array.BooleanBuilder:
 		v, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
 		b.Append(v)
-		return err
+		return nil
 	case *array.Int64Builder:
-		v, err := integer(text, 64)
+		v, err := integer(a, text, 64)
 		b.Append(v)
 		return err
 	case *array.Int32Builder:
-		v, err := integer(text, 32)
+		v, err := integer(a, text, 32)
 		b.Append(int32(v))
 		return err
 	case *array.Float64Builder:
 		v, err := decimal(text)
+		if err == nil && arrow.IsInteger(a.DataType().ID()) && strconv.FormatFloat(v, 'f', 0, 64) != text {
+			err = fmt.Errorf("%s is not a float64 exactly", text)
+		}
 		b.Append(v)
 		return err
 	case *array.Float32Builder:
@@ -242,7 +270,9 @@ func decimal(text string) (float64, error) {
 	return v, nil
 }
 
-func integer(text string, bits int) (int64, error) {
+// integer reads a whole number. Text with a fraction or an exponent goes through
+// float64, so it must lie where float64 holds every whole number.
+func integer(a arrow.Array, text string, bits int) (int64, error) {
 	if v, err := strconv.ParseInt(text, 10, bits); err == nil {
 		return v, nil
 	}
@@ -251,6 +281,9 @@ func integer(text string, bits int) (int64, error) {
 		return 0, err
 	}
 	limit := math.Ldexp(1, bits-1)
+	if id := a.DataType().ID(); id != arrow.FLOAT32 && id != arrow.FLOAT64 {
+		limit = min(limit, 1<<53)
+	}
 	if v != math.Trunc(v) || v < -limit || v >= limit {
 		return 0, fmt.Errorf("%s is not a whole number of %d bits", text, bits)
 	}

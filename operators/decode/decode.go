@@ -30,8 +30,8 @@ type Config struct {
 }
 
 // Operator adds elbo_reconstruction_NAME and elbo_sd_NAME (see
-// vae.Spec.RebuiltFields). A row whose latents are missing or of another length
-// is an error. It is safe for concurrent use after Bind.
+// vae.Spec.RebuiltFields). A row whose latents are missing, not finite or of
+// another number is an error. It is safe for concurrent use after Bind.
 type Operator struct {
 	c        Config
 	at       int
@@ -63,6 +63,10 @@ func (o *Operator) Bind(in *arrow.Schema) (*arrow.Schema, error) {
 	list, ok := in.Field(at[0]).Type.(arrow.ListLikeType)
 	if !ok || list.Elem().ID() != arrow.FLOAT32 {
 		return nil, fmt.Errorf("column %q of latents: type %s, want a list of float32", o.c.Column, in.Field(at[0]).Type)
+	}
+	if t, ok := list.(*arrow.FixedSizeListType); ok && int(t.Len()) != o.c.Model.Spec.Latent {
+		return nil, fmt.Errorf("column %q of latents: %d in a row, model %s has %d; decode with the model that encoded",
+			o.c.Column, t.Len(), o.c.Model.Name, o.c.Model.Spec.Latent)
 	}
 	out, err := attach.Schema(in, o.c.Model.Spec.RebuiltFields(true))
 	if err != nil {
@@ -100,7 +104,13 @@ func (o *Operator) latents(a arrow.Array) ([]float32, error) {
 		if int(to-from) != n {
 			return nil, fmt.Errorf("row %d of the batch has %d latents, model %s has %d", i, to-from, o.c.Model.Name, n)
 		}
-		out = append(out, values.Float32Values()[from:to]...)
+		for j := int(from); j < int(to); j++ {
+			v := values.Value(j)
+			if values.IsNull(j) || v-v != 0 {
+				return nil, fmt.Errorf("row %d of the batch: latent %d is %s, want a finite number", i, j-int(from), values.ValueStr(j))
+			}
+			out = append(out, v)
+		}
 	}
 	return out, nil
 }

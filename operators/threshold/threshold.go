@@ -4,13 +4,15 @@
 //	op, err := threshold.New(threshold.Config{TargetRate: 0.0001})
 //
 // It rewrites elbo_anomaly in place of adding a column, and leaves rows that
-// were not judged (null) as they are.
+// were not judged (null) as they are. A row whose value is null or NaN becomes
+// null: not judged.
 package threshold
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -52,6 +54,8 @@ func New(c Config) (*Operator, error) {
 		return nil, errors.New("no rule: give target_rate (such as 0.001) or above (a score in nats)")
 	case c.Above == nil && !(c.TargetRate > 0 && c.TargetRate < 1):
 		return nil, fmt.Errorf("target_rate %v: want a share of rows above 0 and below 1", c.TargetRate)
+	case c.Above != nil && math.IsNaN(*c.Above):
+		return nil, errors.New("above: NaN is above and below nothing, want a number")
 	case c.Above == nil && c.Column != "":
 		return nil, errors.New("column goes with above; target_rate always reads elbo_p")
 	}
@@ -102,7 +106,7 @@ func (o *Operator) Apply(_ context.Context, rec arrow.Record) (arrow.Record, err
 	defer b.Release()
 	for i := range int(rec.NumRows()) {
 		switch {
-		case before.IsNull(i) || rec.Column(o.at).IsNull(i):
+		case before.IsNull(i) || rec.Column(o.at).IsNull(i) || math.IsNaN(value(i)):
 			b.AppendNull()
 		case o.c.Above != nil:
 			b.Append(value(i) > *o.c.Above)

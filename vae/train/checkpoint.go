@@ -114,6 +114,9 @@ func (r *run) load(path string) error {
 	if h.Format != checkpointFormat || h.Fingerprint != fp {
 		return ErrOtherTraining
 	}
+	if h.State.Step < 0 || h.State.Step > r.steps {
+		return fmt.Errorf("the checkpoint is at step %d of %d; train again without --resume", h.State.Step, r.steps)
+	}
 	vectors := r.vectors()
 	if len(h.Lengths) != len(vectors) {
 		return ErrOtherTraining

@@ -3,6 +3,7 @@ package train
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/elbo-stream/elbo/vae"
 )
@@ -71,6 +72,7 @@ const (
 	maxHeldOut   = 50_000
 	minHeldOut   = 20
 	minRows      = 50
+	minTrained   = 10
 	fewRows      = 200
 	largestSteps = 20_000
 )
@@ -138,8 +140,20 @@ func (c Config) validate() error {
 	check(c.Clip > 0, "clip: %v, want above 0", c.Clip)
 	check(c.HeldOut > 0 && c.HeldOut <= 0.5, "held_out: %v, want a share above 0 and at most 0.5", c.HeldOut)
 	check(c.TargetRate > 0 && c.TargetRate < 1, "target_rate: %v, want a share above 0 and below 1", c.TargetRate)
+	check(validName(c.Name), "name: %q, want 1 to 100 of A-Z a-z 0-9 _ . -", c.Name)
+	check(c.CheckpointEvery >= 1, "checkpoint_every: %d evaluations, want 1 or more", c.CheckpointEvery)
 	check(c.Memory > 0, "memory: %d bytes, want more than 0", c.Memory)
 	check(c.EvalEvery >= 0, "eval_every: %d, want 0 or more steps", c.EvalEvery)
 	check(!c.Resume || c.Checkpoint != "", "resume: needs a checkpoint file")
+	errs = append(errs, c.Optimizer.validate(), c.Schedule.Validate())
 	return errors.Join(errs...)
+}
+
+// validName says whether a model may have this name: it is asked before the
+// training and not after.
+func validName(s string) bool {
+	odd := func(c rune) bool {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-')
+	}
+	return s != "" && len(s) <= 100 && strings.IndexFunc(s, odd) < 0
 }

@@ -27,10 +27,15 @@ type Data interface {
 // Records is Data of records in memory, one unit each, all of one schema.
 type Records []arrow.Record
 
-// Schema returns the schema of the first record.
+// Schema returns the schema of the records; records that differ are an error.
 func (r Records) Schema(context.Context) (*arrow.Schema, error) {
 	if len(r) == 0 {
-		return nil, fmt.Errorf("no records")
+		return nil, fmt.Errorf("no records: %w", ErrTooFewRows)
+	}
+	for i, rec := range r {
+		if !rec.Schema().Equal(r[0].Schema()) {
+			return nil, fmt.Errorf("record %d has another schema than record 0", i)
+		}
 	}
 	return r[0].Schema(), nil
 }
@@ -126,6 +131,7 @@ func newSplit(ctx context.Context, c Config, d Data, total int64) (*split, error
 	share = min(share, 0.5, max(float64(maxHeldOut)/float64(total), 0))
 	s := &split{seed: c.Seed, share: share, column: -1}
 	if c.TimeColumn == "" {
+		s.atLeast(vae.MinCalibration, total)
 		return s, nil
 	}
 	schema, err := d.Schema(ctx)
@@ -154,6 +160,23 @@ func newSplit(ctx context.Context, c Config, d Data, total int64) (*split, error
 	sorted := slices.Sorted(slices.Values(times))
 	s.latest = sorted[len(sorted)-max(1, int(math.Round(share*float64(len(sorted)))))]
 	return s, nil
+}
+
+// atLeast raises the share until the hash holds out n rows of a small table,
+// whatever the seed.
+func (s *split) atLeast(n int, total int64) {
+	for total <= 1000 && s.share < 0.5 {
+		held := 0
+		for i := range total {
+			if HeldOut(s.seed, i, s.share) {
+				held++
+			}
+		}
+		if held >= n {
+			return
+		}
+		s.share = min(1.2*s.share, 0.5)
+	}
 }
 
 // timeKeys reads a column of times (or of numbers) as keys that sort like it;
@@ -361,42 +384,44 @@ func (t *table) memoryBatches(c Config, step int) iter.Seq2[batch, error] {
 }
 
 // streamBatches reads the units of each epoch in random order through a shuffle
-// buffer. To resume it reads its epoch again from the start and drops what was
-// used.
+// buffer. A batch that the end of an epoch cuts short is filled from the next one,
+// as in memory. To resume it reads its epoch again from the start and drops what
+// was used.
 func (t *table) streamBatches(ctx context.Context, c Config, step int) iter.Seq2[batch, error] {
 	return func(yield func(batch, error) bool) {
 		size := int(min(int64(c.Batch), t.trainN))
-		perEpoch := t.trainN / int64(size) // the last rows of an epoch's order wait for the next
-		epoch, skip := int64(step)/perEpoch, int64(step)%perEpoch
-		for ; ; epoch++ {
-			out := &rows{inputs: t.held.inputs, features: t.held.features}
-			count := int64(0)
+		used := int64(step) * int64(size)
+		skip := used % t.trainN
+		out := &rows{inputs: t.held.inputs, features: t.held.features}
+		for epoch := used / t.trainN; ; epoch++ {
 			for x, err := range t.shuffled(ctx, c, epoch) {
 				if err != nil {
 					yield(batch{}, err)
 					return
 				}
-				out.add(x.x, x.mask, x.lane)
-				if out.n < size {
+				if skip > 0 {
+					skip--
 					continue
 				}
-				if count++; count > skip {
-					index := make([]uint32, size)
-					for i := range index {
-						index[i] = uint32(i)
-					}
-					if !yield(batch{out, index}, nil) {
-						return
-					}
+				if out.add(x.x, x.mask, x.lane); out.n < size {
+					continue
+				}
+				if !yield(batch{out, all(size)}, nil) {
+					return
 				}
 				out = &rows{inputs: out.inputs, features: out.features}
-				if count == perEpoch {
-					break
-				}
 			}
-			skip = 0
 		}
 	}
+}
+
+// all returns the indexes 0 to n-1.
+func all(n int) []uint32 {
+	index := make([]uint32, n)
+	for i := range index {
+		index[i] = uint32(i)
+	}
+	return index
 }
 
 // lane is one row in a packed tile.

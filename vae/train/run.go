@@ -74,8 +74,7 @@ func prepare(ctx context.Context, c Config, d Data) (*table, []string, error) {
 	if total < minRows {
 		return nil, nil, fmt.Errorf("%d rows, at least %d are needed: %w", total, minRows, ErrTooFewRows)
 	}
-	ignore := c.Ignore
-	profile, err := vae.NewProfile(schema, ignore, c.Overrides)
+	profile, err := vae.NewProfile(schema, c.Ignore, c.Overrides)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -83,7 +82,6 @@ func prepare(ctx context.Context, c Config, d Data) (*table, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	held := int64(0)
 	err = each(ctx, d, func(first int64, rec arrow.Record) error {
 		out, err := s.held(first, rec)
 		if err != nil {
@@ -99,8 +97,8 @@ func prepare(ctx context.Context, c Config, d Data) (*table, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	held = total - profile.Rows
-	if held < vae.MinCalibration || profile.Rows < minRows/2 {
+	held := total - profile.Rows
+	if held < vae.MinCalibration || profile.Rows < minTrained {
 		return nil, nil, fmt.Errorf("%d rows to train on and %d held out: %w", profile.Rows, held, ErrTooFewRows)
 	}
 	spec := c.Network
@@ -178,9 +176,6 @@ func newRun(c Config, t *table) (*run, error) {
 	r.params = initial(r.net, c.Seed)
 	var err error
 	if r.opt, err = NewOptimizer(c.Optimizer, len(r.params)); err != nil {
-		return nil, err
-	}
-	if err := c.Schedule.Validate(); err != nil {
 		return nil, err
 	}
 	r.pool = newPool(r.net, min(c.Batch, int(min(t.trainN, math.MaxInt32))), c.Workers)

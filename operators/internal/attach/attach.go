@@ -15,13 +15,19 @@ import (
 )
 
 // Schema returns in with fields appended. The error names every field that is
-// there already.
+// there already, or that stands twice among the new ones.
 func Schema(in *arrow.Schema, fields []arrow.Field) (*arrow.Schema, error) {
-	var there []string
-	for _, f := range fields {
+	var there, twice []string
+	for i, f := range fields {
 		if len(in.FieldIndices(f.Name)) > 0 {
 			there = append(there, f.Name)
 		}
+		if slices.ContainsFunc(fields[:i], func(g arrow.Field) bool { return g.Name == f.Name }) {
+			twice = append(twice, f.Name)
+		}
+	}
+	if twice != nil {
+		return nil, fmt.Errorf("two new columns would be named %s: rename the model's columns", strings.Join(twice, ", "))
 	}
 	if there != nil {
 		return nil, fmt.Errorf("the input has the columns %s already: drop or rename them first (select: {drop: [...]}, or --ignore)", strings.Join(there, ", "))
