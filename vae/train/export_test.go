@@ -1,0 +1,61 @@
+package train
+
+import "context"
+
+// Epoch returns the first input feature of every row in the order in which one
+// epoch of a streaming training visits them.
+func Epoch(ctx context.Context, c Config, d Data, epoch int64) ([]float32, error) {
+	t, _, err := prepare(ctx, c.withDefaults(), d)
+	if err != nil {
+		return nil, err
+	}
+	var out []float32
+	for x, err := range t.shuffled(ctx, c.withDefaults(), epoch) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, x.x[x.lane])
+	}
+	return out, nil
+}
+
+// Batches returns the first input feature of every row of n batches from a step
+// on, and whether the table was streamed.
+func Batches(ctx context.Context, c Config, d Data, step, n int) (out [][]float32, streamed bool, err error) {
+	c = c.withDefaults()
+	t, _, err := prepare(ctx, c, d)
+	if err != nil {
+		return nil, false, err
+	}
+	for b, err := range t.batches(ctx, c, step) {
+		if err != nil {
+			return nil, false, err
+		}
+		var firsts []float32
+		for _, i := range b.index {
+			firsts = append(firsts, b.rows.x[int(i)*b.rows.inputs])
+		}
+		if out = append(out, firsts); len(out) == n {
+			break
+		}
+	}
+	return out, t.train == nil, nil
+}
+
+// Packed returns the first input feature of the rows trained on and held out.
+func Packed(ctx context.Context, c Config, d Data) (trained, held []float32, err error) {
+	t, _, err := prepare(ctx, c.withDefaults(), d)
+	if err != nil {
+		return nil, nil, err
+	}
+	firsts := func(r *rows) (out []float32) {
+		for i := range r.n {
+			out = append(out, r.x[i*r.inputs])
+		}
+		return out
+	}
+	return firsts(t.train), firsts(t.held), nil
+}
+
+// Validate checks a configuration as Run does.
+func (c Config) Validate() error { return c.withDefaults().validate() }
