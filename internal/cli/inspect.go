@@ -53,7 +53,11 @@ func (a *app) inspectText(m *vae.Model) error {
 		rule = "fixed"
 	}
 	fmt.Fprintf(a.out, "limit        %.6g nats, %s, from %s held-out rows\n", c.Limit, rule, count(c.Rows))
-	for _, w := range t.Warnings {
+	for i, w := range t.Warnings {
+		if i == mostWarnings {
+			fmt.Fprintf(a.out, "warning      %d more (see --json)\n", len(t.Warnings)-i)
+			break
+		}
 		fmt.Fprintf(a.out, "warning      %s\n", w)
 	}
 	fmt.Fprintln(a.out)

@@ -203,6 +203,20 @@ func trainLine(t train.Progress, took time.Duration) string {
 		t.Step, t.Steps, 100*share, t.Loss, t.Recon, t.KL, t.HeldOut, rate(t.Rows, took), left(took, share))
 }
 
+// mostWarnings is how many warnings of a training are printed one by one.
+const mostWarnings = 8
+
+// warnings prints what training wondered about.
+func (a *app) warnings(m *vae.Model, path string) {
+	all := m.Training.Warnings
+	for _, w := range all[:min(len(all), mostWarnings)] {
+		a.warn("%s", w)
+	}
+	if more := len(all) - mostWarnings; more > 0 {
+		a.warn("%d more like these: elbo inspect --json %s shows all", more, path)
+	}
+}
+
 // trained prints what came of it.
 func (a *app) trained(ctx context.Context, m *vae.Model, f trainFlags, schemaOf func(context.Context) (*arrow.Schema, error), took time.Duration) error {
 	if f.json {
@@ -214,9 +228,7 @@ func (a *app) trained(ctx context.Context, m *vae.Model, f trainFlags, schemaOf 
 			Training vae.Training `json:"training"`
 		}{m.ID(), f.out, m.Size(), m.Calibration.Limit, m.Training})
 	}
-	for _, w := range m.Training.Warnings {
-		a.warn("%s", w)
-	}
+	a.warnings(m, f.out)
 	schema, err := schemaOf(ctx)
 	if err != nil {
 		return err
