@@ -87,13 +87,16 @@ func (c *Calibration) SetTargetRate(rate float64) error {
 	if !(rate > 0 && rate < 1) {
 		return fmt.Errorf("target rate %v: want a share of rows above 0 and below 1, such as 0.001", rate)
 	}
-	c.TargetRate, c.Fixed = rate, false
 	if rate < tailShare {
-		c.Limit = c.Low + math.Exp(c.Start+c.Excess*math.Log(tailShare/rate)) - c.Soft
+		limit := c.Low + math.Exp(c.Start+c.Excess*math.Log(tailShare/rate)) - c.Soft
+		if !finite(limit) {
+			return fmt.Errorf("target rate %v: the scores spread too far to tell a limit that rare; ask for a larger rate", rate)
+		}
+		c.TargetRate, c.Limit, c.Fixed = rate, limit, false
 		return nil
 	}
 	i := int(math.Ceil((1 - rate) * float64(len(c.Knots)-1)))
-	c.Limit = c.Knots[min(max(i, 0), len(c.Knots)-1)]
+	c.TargetRate, c.Limit, c.Fixed = rate, c.Knots[min(max(i, 0), len(c.Knots)-1)], false
 	return nil
 }
 
@@ -137,7 +140,7 @@ func (c *Calibration) P(score float64) float64 {
 func Severity(p float64) float32 { return float32(min(max(-10*math.Log10(p), 0), 100)) }
 
 func (c *Calibration) validate() error {
-	if c.Rows < MinCalibration || len(c.Knots) < 2 || len(c.Knots) > maxKnots || int64(len(c.Knots)) > c.Rows {
+	if c.Rows < MinCalibration || c.Rows > 1<<53 || len(c.Knots) < 2 || len(c.Knots) > maxKnots || int64(len(c.Knots)) > c.Rows {
 		return fmt.Errorf("calibration: %d rows and %d knots", c.Rows, len(c.Knots))
 	}
 	if !slices.IsSorted(c.Knots) {

@@ -38,6 +38,7 @@ type cells struct {
 	values  arrow.Array
 	bounds  func(int) (int, int)
 	text    func(int) string
+	inner   arrow.Array // the levels of a dictionary, when some are null
 	instant func(int) (sec, nsec int64)
 	noNulls bool
 }
@@ -53,6 +54,9 @@ func (c *cellReader) bind(a arrow.Array) (*cells, error) {
 	case Categorical:
 		if b.text = texts(a); b.text == nil {
 			return nil, fmt.Errorf("type %s has no levels", a.DataType())
+		}
+		if d, ok := a.(*array.Dictionary); ok && d.Dictionary().NullN() > 0 {
+			b.inner = d.Dictionary()
 		}
 	case Timestamp:
 		if b.instant = instants(a); b.instant == nil {
@@ -75,6 +79,9 @@ func (c *cellReader) bind(a arrow.Array) (*cells, error) {
 // level returns the level in row i, false when it is missing.
 func (b *cells) level(i int) (string, bool) {
 	if !b.noNulls && b.arr.IsNull(i) {
+		return "", false
+	}
+	if b.inner != nil && b.inner.IsNull(b.arr.(*array.Dictionary).GetValueIndex(i)) {
 		return "", false
 	}
 	return b.text(i), true
@@ -137,8 +144,7 @@ func vectorWidth(a arrow.Array) int {
 		return 0
 	}
 	for i := range a.Len() {
-		if !a.IsNull(i) {
-			s, e := l.ValueOffsets(i)
+		if s, e := l.ValueOffsets(i); e > s && !a.IsNull(i) {
 			return int(e - s)
 		}
 	}
@@ -235,7 +241,11 @@ func (b *cells) show(i, j int) string {
 	}
 	switch b.r.kind {
 	case Categorical:
-		return b.text(i)
+		level, ok := b.level(i)
+		if !ok {
+			return "null"
+		}
+		return level
 	case Boolean:
 		return strconv.FormatBool(b.at(i) != 0)
 	case Timestamp:

@@ -204,7 +204,10 @@ func Decode(b []byte) (*Model, error) {
 	if len(m.golden) == 0 || len(m.golden) > maxGoldenRows {
 		return nil, fmt.Errorf("golden: %d rows, want 1 to %d", len(m.golden), maxGoldenRows)
 	}
-	return m, m.checkGolden()
+	if err := m.checkGolden(); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // split parts a file into header and data, believing no length.

@@ -186,8 +186,8 @@ func (m *Model) scoreGolden() error {
 	defer release()
 	for r := range m.golden {
 		m.golden[r].Recon, m.golden[r].KL = res.Recon[r], res.KL[r]
-		if s := res.Score[r]; s-s != 0 {
-			return fmt.Errorf("the model scores a row of its own to %v", s)
+		if s := res.Score[r]; s >= maxPart {
+			return fmt.Errorf("the model scores golden row %d, made by itself, beyond %g nats: its weights are too large; train with a smaller rate", r, float64(maxPart))
 		}
 	}
 	return nil

@@ -183,6 +183,10 @@ func (c *columnProfile) add(a arrow.Array, rows int) error {
 	if c.stats == nil && c.col.Kind != Categorical && c.col.Features() > 0 {
 		c.stats = make([]welford, c.col.Features())
 	}
+	if c.col.Kind == Vector && c.col.Width == 0 { // nothing but nulls and empty lists so far
+		c.missing += int64(rows)
+		return nil
+	}
 	read, err := c.reader.bind(a)
 	if err != nil {
 		return err
@@ -198,12 +202,11 @@ func (c *columnProfile) add(a arrow.Array, rows int) error {
 			}
 			continue
 		}
+		gone := false
 		for j := range c.stats {
 			v, state := read.number(r, j)
 			if state != observed {
-				if j == 0 || c.col.Kind == Vector {
-					c.missing++
-				}
+				gone = true
 				if state == nonfinite {
 					c.nonfinite++
 				}
@@ -216,6 +219,9 @@ func (c *columnProfile) add(a arrow.Array, rows int) error {
 				v = signedLog1p(v)
 			}
 			c.stats[j].add(v)
+		}
+		if gone { // any of it, as when a row is packed
+			c.missing++
 		}
 	}
 	return nil
@@ -268,6 +274,8 @@ func (c *columnProfile) unusable(t arrow.DataType, rows int64, forced bool) stri
 		return "every value is missing or empty"
 	case c.col.Kind != Categorical && !slices.ContainsFunc(c.stats, func(w welford) bool { return w.n > 0 }):
 		return "every value is missing"
+	case slices.ContainsFunc(c.stats, func(w welford) bool { return !finite(w.mean) || !finite(w.m2) }):
+		return "its values are too large to have a spread (try transform log1p)"
 	case !forced && c.col.Kind == Numeric && arrow.IsInteger(t.ID()) && c.rising && rows >= 50:
 		return "it rises with every row (a counter or an id?)"
 	}
@@ -277,6 +285,7 @@ func (c *columnProfile) unusable(t arrow.DataType, rows int64, forced bool) stri
 // fit turns what was gathered into the column's preprocessing.
 func (c *columnProfile) fit(over Overrides) {
 	c.col.Indicator = c.missing > 0
+	c.col.Levels, c.col.Mean, c.col.Scale, c.col.Constant = nil, nil, nil, nil
 	switch c.col.Kind {
 	case Categorical:
 		c.col.Head = CategoricalHead
@@ -297,7 +306,7 @@ func (c *columnProfile) fit(over Overrides) {
 		if w.n > 0 {
 			sd = math.Sqrt(w.m2 / float64(w.n))
 		}
-		constant := !(sd > 1e-9*max(1, math.Abs(mean)))
+		constant := !(sd > 1e-9*math.Abs(mean))
 		if constant {
 			sd = 1
 		}

@@ -154,6 +154,7 @@ func (s *Scorer) tile(packed *Packed, from, n int) {
 	addFeatures(&kl, k.KL)
 	r, cal := &s.res, s.m.Calibration
 	for i := range n {
+		recon[i], kl[i] = bounded(recon[i]), bounded(kl[i])
 		score := recon[i] + kl[i]
 		r.Recon[from+i], r.KL[from+i], r.Score[from+i] = recon[i], kl[i], score
 		r.P[from+i] = cal.P(float64(score))
@@ -171,6 +172,17 @@ func (s *Scorer) tile(packed *Packed, from, n int) {
 			r.Top[from+i] = s.explain(packed, from+i, i)
 		}
 	}
+}
+
+// maxPart is what a part of a score counts as when its sum overflows: a row that
+// far out is strange, and must not score NaN, which is above no limit.
+const maxPart = 1e38
+
+func bounded(v float32) float32 {
+	if !(v < maxPart) {
+		return maxPart
+	}
+	return max(v, -maxPart)
 }
 
 // addFeatures adds the features of a tile, one chain per row.

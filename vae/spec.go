@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
@@ -191,6 +192,9 @@ func (c *Column) validate() (errs []error) {
 	}
 	if c.Name == "" {
 		bad("has no name")
+	}
+	if !utf8.ValidString(c.Name) || slices.ContainsFunc(c.Levels, func(l string) bool { return !utf8.ValidString(l) }) {
+		bad("its name or a level is not UTF-8, which a model file cannot hold")
 	}
 	heads := map[Kind][]Head{
 		Numeric:     {Gaussian, GaussianFixed, Bernoulli},
