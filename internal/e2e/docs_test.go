@@ -263,3 +263,26 @@ func TestPlantedFaults(t *testing.T) {
 		t.Errorf("examples = %d, want 1", n)
 	}
 }
+
+// TestArchitectureNamesFilesThatExist holds the walk of docs/architecture.md to
+// the code: every path in backquotes that ends in .go must be there.
+func TestArchitectureNamesFilesThatExist(t *testing.T) {
+	top := root(t)
+	text, err := os.ReadFile(filepath.Join(top, "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for i, quoted := range strings.Split(string(text), "`") {
+		if i%2 == 0 || !strings.HasSuffix(quoted, ".go") || !strings.Contains(quoted, "/") {
+			continue
+		}
+		named++
+		if _, err := os.Stat(filepath.Join(top, filepath.FromSlash(quoted))); err != nil {
+			t.Errorf("docs/architecture.md names %s: %v", quoted, err)
+		}
+	}
+	if named < 10 {
+		t.Errorf("docs/architecture.md names %d files, want the walk of a batch", named)
+	}
+}
