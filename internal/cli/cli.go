@@ -153,7 +153,8 @@ func exitCode(err error) int {
 		return exit.code
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted
-	case errors.As(err, &schema), errors.As(err, &faults):
+	case errors.As(err, &schema), errors.As(err, &faults),
+		strings.Contains(err.Error(), "bind operator "): // a step does not fit the columns it is given
 		return ExitConfig
 	case errors.Is(err, durable.ErrExists), errors.Is(err, sink.ErrExists):
 		return ExitUsage

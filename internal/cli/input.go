@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"iter"
+	"os"
+	"path/filepath"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/spf13/pflag"
@@ -30,6 +32,29 @@ func (a *app) open(f inputFlags, batchRows int) (*source.Source, error) {
 		return nil, usage("no input: give -i FILE.parquet (or a folder, or a glob in quotes)")
 	}
 	return source.New(source.Config{Paths: f.paths, Columns: f.columns, Ignore: f.ignore, BatchRows: batchRows, Allocator: a.mem, Log: a.log})
+}
+
+// inputAt returns the first input that an overwritten output would destroy: the
+// output itself, or a file of the output's folder.
+func inputAt(paths []string, out string) string {
+	target, err := os.Stat(out)
+	if err != nil {
+		return "" // nothing is there
+	}
+	for _, pattern := range paths {
+		found, err := filepath.Glob(pattern)
+		if err != nil || found == nil {
+			found = []string{pattern}
+		}
+		for _, path := range found {
+			for _, at := range []string{path, filepath.Dir(path)} {
+				if in, err := os.Stat(at); err == nil && os.SameFile(in, target) {
+					return path
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // trainingData gives a Parquet source to package train, a row group a unit.

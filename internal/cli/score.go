@@ -137,6 +137,9 @@ func (a *app) scoreVerb(ctx context.Context, f scoreFlags) error {
 	if err := f.validate(); err != nil {
 		return &exitError{ExitUsage, err}
 	}
+	if in := inputAt(f.in.paths, f.out); in != "" {
+		return usage("output %s is, or holds, the input %s: choose another output", f.out, in)
+	}
 	m, err := a.load(f.model)
 	if err != nil {
 		return err
