@@ -123,7 +123,7 @@ func (o *Operator) Fields() []arrow.Field {
 // LatentFields returns the two columns of a posterior: fixed-size lists of
 // float32, one element per latent.
 func LatentFields(m *vae.Model) []arrow.Field {
-	t := arrow.FixedSizeListOfNonNullable(int32(m.Spec.Latent), arrow.PrimitiveTypes.Float32)
+	t := arrow.FixedSizeListOf(int32(m.Spec.Latent), arrow.PrimitiveTypes.Float32)
 	return []arrow.Field{{Name: Mu, Type: t}, {Name: LogVar, Type: t}}
 }
 
