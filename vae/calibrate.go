@@ -12,10 +12,11 @@ import (
 // rows, and a target rate into a limit.
 //
 // With v the held-out scores, low their minimum and t = log(max(s-low, 0) +
-// soft), soft a thousandth of median-low: up to the 90th percentile of t the
-// probability is empirical, (k+1)/(n+1) with k held-out scores at or above s
-// (never below 0.1); beyond it an exponential tail in t, fitted to the mean
-// excess, extends past what was seen. Valid as far as new normal rows are
+// soft), soft a thousandth of median-low: up to Start the probability is
+// empirical, (k+1)/(n+1) with k held-out scores at or above s (never below Tail);
+// beyond it an exponential tail in t, fitted to the mean excess, extends past
+// what was seen. Start leaves 50 rows above it, or the highest tenth where that
+// is fewer. Valid as far as new normal rows are
 // exchangeable with the held-out ones.
 type Calibration struct {
 	Rows  int64     `json:"rows"`  // held-out rows
@@ -23,6 +24,7 @@ type Calibration struct {
 	Low   float64   `json:"low"`
 	Soft  float64   `json:"soft"`
 	Start float64   `json:"start"` // t where the tail begins
+	Tail  float64   `json:"tail"`  // share of rows beyond Start
 	// Excess is the mean excess of t over Start.
 	Excess     float64 `json:"excess"`
 	TargetRate float64 `json:"target_rate"`
@@ -32,7 +34,10 @@ type Calibration struct {
 }
 
 const (
-	maxKnots  = 1001
+	maxKnots = 1001
+	// The tail begins where tailRows held-out rows are above, but never beyond the
+	// highest tailShare of them: few rows need the wider tail to fit it.
+	tailRows  = 50
 	tailShare = 0.1
 	// MinCalibration is the fewest held-out rows that Calibrate takes.
 	MinCalibration = 10
@@ -53,7 +58,8 @@ func Calibrate(scores []float32, targetRate float64) (*Calibration, error) {
 	n := len(v)
 	c := &Calibration{Rows: int64(n), Low: v[0]}
 	c.Soft = max(1e-3*(v[n/2]-v[0]), 1e-9)
-	c.Start = c.t(v[int(0.9*float64(n))])
+	c.Tail = min(tailShare, tailRows/float64(n))
+	c.Start = c.t(v[int((1-c.Tail)*float64(n))])
 	above, sum := 0, 0.0
 	for _, s := range v {
 		if t := c.t(s); t > c.Start {
@@ -87,8 +93,8 @@ func (c *Calibration) SetTargetRate(rate float64) error {
 	if !(rate > 0 && rate < 1) {
 		return fmt.Errorf("target rate %v: want a share of rows above 0 and below 1, such as 0.001", rate)
 	}
-	if rate < tailShare {
-		limit := c.Low + math.Exp(c.Start+c.Excess*math.Log(tailShare/rate)) - c.Soft
+	if rate < c.Tail {
+		limit := c.Low + math.Exp(c.Start+c.Excess*math.Log(c.Tail/rate)) - c.Soft
 		if !finite(limit) {
 			return fmt.Errorf("target rate %v: the scores spread too far to tell a limit that rare; ask for a larger rate", rate)
 		}
@@ -116,7 +122,7 @@ func (c *Calibration) P(score float64) float64 {
 		return score
 	}
 	if t := c.t(score); t > c.Start {
-		return max(tailShare*math.Exp(-(t-c.Start)/c.Excess), math.SmallestNonzeroFloat64)
+		return max(c.Tail*math.Exp(-(t-c.Start)/c.Excess), math.SmallestNonzeroFloat64)
 	}
 	n, k := int(c.Rows), len(c.Knots)
 	i := sort.SearchFloat64s(c.Knots, score) // knots below score
@@ -132,7 +138,7 @@ func (c *Calibration) P(score float64) float64 {
 			below = float64(i)
 		}
 	}
-	return max((float64(n)-below+1)/float64(n+1), tailShare)
+	return max((float64(n)-below+1)/float64(n+1), c.Tail)
 }
 
 // Severity maps a tail probability to the fixed scale from 0 to 100: ten for each
@@ -150,6 +156,9 @@ func (c *Calibration) validate() error {
 		if !finite(v) {
 			return errors.New("calibration: a number is not finite")
 		}
+	}
+	if !(c.Tail > 0 && c.Tail <= tailShare) {
+		return fmt.Errorf("calibration: tail %v", c.Tail)
 	}
 	if !(c.Soft > 0 && c.Excess > 0) {
 		return errors.New("calibration: a spread is not above 0")

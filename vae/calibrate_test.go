@@ -38,20 +38,16 @@ func TestLimitGivesItsRate(t *testing.T) {
 					over++
 				}
 			}
-			// The tail, an exponential in the log of the score, is heavier than
-			// these two: it lets fewer rows through than asked, at 0.001 a
-			// twentieth of them.
-			got, least := float64(over)/float64(len(fresh)), rate/1.15
-			if rate < 0.1 {
-				least = rate / 4
-			}
+			// 20,000 held-out rows support every rate down to 0.001; there the
+			// tail of 50 rows decides, within its own scatter.
+			got, within := float64(over)/float64(len(fresh)), 1.15
 			if rate < 0.01 {
-				least = rate / 30
+				within = 1.5
 			}
-			if got > rate*1.15 || got < least {
+			if got > rate*within || got < rate/within {
 				t.Errorf("%s, rate %g: limit %g gives %g", name, rate, c.Limit, got)
 			}
-			if p := c.P(c.Limit); rate < 0.1 && math.Abs(p-rate) > 1e-9*rate {
+			if p := c.P(c.Limit); math.Abs(p-rate) > 0.002+0.02*rate || rate == 0.001 && math.Abs(p-rate) > 1e-9 {
 				t.Errorf("%s: P(limit) = %g, want the rate %g", name, p, rate)
 			}
 		}
