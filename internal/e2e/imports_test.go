@@ -68,6 +68,8 @@ var table = []room{
 
 	// Steps, columns in and columns out. encode, decode and threshold share the model
 	// setting and the column names of score; score imports none of them.
+	// Only tests import it: the model that they share has to be trained.
+	{path: "operators/internal/optest", may: []string{"vae", "vae/train"}, libs: []string{arrow}},
 	{path: "operators/...", may: []string{"pipeline", "vae", "operators/columns", "operators/score", "operators/internal/...", "internal/hint"},
 		libs: []string{arrow}, testsMay: []string{"pipeline/pipelinetest", "vae/...", "sources/generate", "operators/..."}},
 
