@@ -45,6 +45,18 @@ func Bind(ctx context.Context, cfg Config) (Plan, error) {
 	return bind(ctx, cfg)
 }
 
+// A BindError says that an operator cannot work on the columns that it is given.
+type BindError struct {
+	Operator string // its name
+	Err      error
+}
+
+// Error names the operator.
+func (e *BindError) Error() string { return fmt.Sprintf("bind operator %s: %v", e.Operator, e.Err) }
+
+// Unwrap returns the operator's own error.
+func (e *BindError) Unwrap() error { return e.Err }
+
 func bind(ctx context.Context, cfg Config) (Plan, error) {
 	var p Plan
 	err := guard(func() (err error) {
@@ -67,7 +79,7 @@ func bind(ctx context.Context, cfg Config) (Plan, error) {
 			err = errors.New("no schema; Bind must return one without an error")
 		}
 		if err != nil {
-			return p, fmt.Errorf("bind operator %s: %w", op.Name, err)
+			return p, &BindError{Operator: op.Name, Err: err}
 		}
 		p.Steps = append(p.Steps, Step{Name: op.Name, Schema: out})
 	}

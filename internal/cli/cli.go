@@ -26,6 +26,7 @@ import (
 
 	"github.com/elbo-stream/elbo/internal/durable"
 	"github.com/elbo-stream/elbo/internal/hint"
+	"github.com/elbo-stream/elbo/pipeline"
 	"github.com/elbo-stream/elbo/pipeline/config"
 	sink "github.com/elbo-stream/elbo/sinks/parquet"
 	"github.com/elbo-stream/elbo/vae"
@@ -148,13 +149,13 @@ func exitCode(err error) int {
 	var exit *exitError
 	var schema *vae.SchemaError
 	var faults config.Faults
+	var bind *pipeline.BindError
 	switch {
 	case errors.As(err, &exit):
 		return exit.code
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted
-	case errors.As(err, &schema), errors.As(err, &faults),
-		strings.Contains(err.Error(), "bind operator "): // a step does not fit the columns it is given
+	case errors.As(err, &schema), errors.As(err, &faults), errors.As(err, &bind):
 		return ExitConfig
 	case errors.Is(err, durable.ErrExists), errors.Is(err, sink.ErrExists):
 		return ExitUsage

@@ -159,8 +159,7 @@ func (a *app) trainVerb(ctx context.Context, f trainFlags, c train.Config) error
 	if !keep {
 		c.Checkpoint = f.out + ".checkpoint"
 	}
-	// Run checks its settings before it looks for rows, and here there are none.
-	if _, err := train.Run(ctx, c, train.Records(nil)); err != nil && !errors.Is(err, train.ErrTooFewRows) {
+	if err := c.Validate(); err != nil {
 		return &exitError{ExitUsage, err}
 	}
 	src, err := a.open(f.in, 0)

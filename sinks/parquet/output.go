@@ -16,13 +16,9 @@ import (
 const partFormat = "part-%06d.parquet"
 
 // prepare looks at what is at the output: other files, and drafts of dead runs.
+// It makes nothing: the folder comes with the first file.
 func (s *Sink) prepare() error {
 	dir := s.c.folder()
-	if !s.c.oneFile() {
-		if err := s.c.FS.MkdirAll(dir); err != nil {
-			return fmt.Errorf("make folder %s: %w", dir, err)
-		}
-	}
 	names, err := s.c.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -123,6 +123,10 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Validate reports everything that is wrong with the settings, joined. Run calls
+// it; it is for callers that want to know before they open their data.
+func (c Config) Validate() error { return c.withDefaults().validate() }
+
 func (c Config) validate() error {
 	var errs []error
 	check := func(ok bool, format string, args ...any) {

@@ -56,6 +56,3 @@ func Packed(ctx context.Context, c Config, d Data) (trained, held []float32, err
 	}
 	return firsts(t.train), firsts(t.held), nil
 }
-
-// Validate checks a configuration as Run does.
-func (c Config) Validate() error { return c.withDefaults().validate() }
