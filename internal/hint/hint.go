@@ -29,7 +29,7 @@ func Nearest(word string, candidates []string) string {
 	if from == "" || len(word) > 64 {
 		return ""
 	}
-	best, least := "", 1+max(1, utf8.RuneCountInString(from)/3)
+	best, least := "", 1+max(1, (utf8.RuneCountInString(from)+2)/3)
 	for _, c := range candidates {
 		if d := distance(from, fold(c)); d < least && d < len(fold(c)) {
 			best, least = c, d

@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/elbo-stream/elbo/internal/hint"
 )
 
 // The promises a file may ask for.
@@ -217,9 +219,9 @@ func (d *decoder) pipeline(p *Pipeline, root *yaml.Node, reg Registry) {
 
 // unknownKey returns the key that was probably meant, or "".
 func (d *decoder) unknownKey(e entry, top []string) string {
-	near := nearest(e.key, top)
+	near := hint.Nearest(e.key, top)
 	if near != "" {
-		d.fault(e.name, e.path, "unknown field%s", hint(e.key, top))
+		d.fault(e.name, e.path, "unknown field%s", hint.DidYouMean(e.key, top))
 	} else {
 		d.fault(e.name, e.path, "unknown field; a file has %s", strings.Join(top, ", "))
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/elbo-stream/elbo/internal/hint"
 )
 
 // place is where a value, or its key, stands in the file.
@@ -153,8 +155,8 @@ func (d *decoder) fields(all []entry, fields []field, v reflect.Value) map[strin
 // unknownField returns the name of the field that was probably meant, or "".
 func (d *decoder) unknownField(e entry, fields []field) string {
 	all := names(fields)
-	if near := nearest(e.key, all); near != "" {
-		d.fault(e.name, e.path, "unknown field%s", hint(e.key, all))
+	if near := hint.Nearest(e.key, all); near != "" {
+		d.fault(e.name, e.path, "unknown field%s", hint.DidYouMean(e.key, all))
 		return near
 	}
 	switch len(all) {
@@ -288,7 +290,7 @@ func (d *decoder) scalar(n *yaml.Node, path string, f field, v reflect.Value) {
 		return
 	}
 	if !f.allowed(text) {
-		d.fault(n, path, "%s is not one of %s%s", quote(shown), strings.Join(f.enum, ", "), hint(shown, f.enum))
+		d.fault(n, path, "%s is not one of %s%s", quote(shown), strings.Join(f.enum, ", "), hint.DidYouMean(shown, f.enum))
 		return
 	}
 	if err := setScalar(v, f, text); err != nil {

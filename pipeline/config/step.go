@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/elbo-stream/elbo/internal/hint"
 )
 
 // step reads a mapping with one kind as its key; a list's steps may also have
@@ -116,12 +118,12 @@ func (d *decoder) unknownKind(e entry, r role, roles []role) {
 	for _, k := range r.kinds {
 		all = append(all, k.name)
 	}
-	if near := nearest(e.key, all); near != "" {
+	if near := hint.Nearest(e.key, all); near != "" {
 		later := ""
 		if k, _ := r.find(near); k.planned {
 			later = "; it is not in this build yet, there is " + strings.Join(r.built(), ", ")
 		}
-		d.fault(e.name, e.path, "unknown %s%s%s", r.one, hint(e.key, all), later)
+		d.fault(e.name, e.path, "unknown %s%s%s", r.one, hint.DidYouMean(e.key, all), later)
 		return
 	}
 	d.fault(e.name, e.path, "unknown %s; there is %s", r.one, strings.Join(r.built(), ", "))
