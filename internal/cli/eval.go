@@ -143,6 +143,12 @@ func (a *app) evalVerb(ctx context.Context, f evalFlags) error {
 	if err != nil {
 		return err
 	}
+	// The verdicts are those of score, which leaves some rows unjudged; all others
+	// were made by this limit.
+	report.Limit = &m.Calibration.Limit
+	if report.AtLimit != nil {
+		report.AtLimit.Limit = report.Limit
+	}
 	return a.printReport(f, report)
 }
 
