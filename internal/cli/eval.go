@@ -156,11 +156,15 @@ func (a *app) evalVerb(ctx context.Context, f evalFlags) error {
 func (a *app) evalInput(f evalFlags, m *vae.Model, j *judged, took time.Duration) eval.Input {
 	rows := j.rows.Rows
 	size := m.Size()
+	bytes := int64(size.Bytes)
+	if st, err := os.Stat(f.model); err == nil {
+		bytes = st.Size()
+	}
 	in := eval.Input{Title: "elbo eval", Model: m.ID(), Data: strings.Join(f.in.paths, ", "), Scores: j.rows.Scores, Labels: j.rows.Labels,
 		Recon: of(j.all.recon, rows), KL: of(j.all.kl, rows), Kinds: of(j.all.kinds, rows), Flagged: of(j.all.flagged, rows),
 		Limit: &m.Calibration.Limit, Promised: &m.Calibration.TargetRate,
 		Skipped: eval.Skipped{NoScore: j.rows.NoScore, NoLabel: j.rows.NoLabel},
-		Size: &eval.ModelSize{Parameters: int64(size.Parameters), Bytes: int64(size.Bytes), MultiplyAdds: int64(size.MultiplyAdds),
+		Size: &eval.ModelSize{Parameters: int64(size.Parameters), Bytes: bytes, MultiplyAdds: int64(size.MultiplyAdds),
 			RowsPerSecond: float64(j.rows.Seen) / max(took.Seconds(), 1e-9)}}
 	sum, n := 0.0, 0
 	for i, v := range in.Recon { // on rows that training never saw, normal ones where labels tell

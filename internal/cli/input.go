@@ -18,12 +18,14 @@ type inputFlags struct {
 	paths   []string
 	columns []string
 	ignore  []string
+	hive    bool
 }
 
 func (f *inputFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVarP(&f.paths, "input", "i", nil, "Parquet file, folder or glob; may be given more than once")
 	flags.StringSliceVar(&f.columns, "columns", nil, "read these columns only")
 	flags.StringSliceVar(&f.ignore, "ignore", nil, "leave these columns out")
+	flags.BoolVar(&f.hive, "hive", false, "make string columns of the key=value folders in the paths")
 }
 
 // open lists the files and reads their schemas.
@@ -31,7 +33,7 @@ func (a *app) open(f inputFlags, batchRows int) (*source.Source, error) {
 	if len(f.paths) == 0 {
 		return nil, usage("no input: give -i FILE.parquet (or a folder, or a glob in quotes)")
 	}
-	return source.New(source.Config{Paths: f.paths, Columns: f.columns, Ignore: f.ignore, BatchRows: batchRows, Allocator: a.mem, Log: a.log})
+	return source.New(source.Config{Paths: f.paths, Columns: f.columns, Ignore: f.ignore, BatchRows: batchRows, Hive: f.hive, Allocator: a.mem, Log: a.log})
 }
 
 // inputAt returns the first input that an overwritten output would destroy: the

@@ -153,7 +153,7 @@ func (a *app) scoreVerb(ctx context.Context, f scoreFlags) error {
 		return err
 	}
 	out, err := sink.New(sink.Config{Path: f.out, Overwrite: f.overwrite, Compression: f.compression,
-		Metadata:  map[string]string{"elbo.model": m.ID(), "elbo.version": Version, "elbo.limit": fmt.Sprint(m.Calibration.Limit)},
+		Metadata:  map[string]string{"elbo.version": Version},
 		CreatedBy: CreatedBy(), Log: a.log})
 	if err != nil {
 		return fmt.Errorf("output %s: %w", f.out, joinClose(err, src))

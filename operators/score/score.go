@@ -142,9 +142,24 @@ func (o *Operator) Bind(in *arrow.Schema) (*arrow.Schema, error) {
 		return nil, fmt.Errorf("the input does not have the columns of model %s: %w", o.c.Model.Name, err)
 	}
 	o.scorers.Put(first)
-	o.out = out
+	o.out = o.describe(out)
 	o.model, o.status = words(o.c.Model.ID()), words(statuses[:]...)
-	return out, nil
+	return o.out, nil
+}
+
+// The keys of the schema's metadata that tell what judged the rows; sinks keep
+// them where their format can.
+const (
+	MetaModel = "elbo.model" // name@digest
+	MetaLimit = "elbo.limit" // nats
+)
+
+// describe adds the model and its limit to the schema's metadata.
+func (o *Operator) describe(s *arrow.Schema) *arrow.Schema {
+	meta := s.Metadata().ToMap()
+	meta[MetaModel], meta[MetaLimit] = o.c.Model.ID(), fmt.Sprint(o.c.Model.Calibration.Limit)
+	all := arrow.MetadataFrom(meta)
+	return arrow.NewSchema(s.Fields(), &all)
 }
 
 // words makes a dictionary of strings outside of any checked allocator, since it

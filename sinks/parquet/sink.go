@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -44,7 +45,8 @@ type Config struct {
 	// is complete; 0 means 1,048,576 rows and 64 MiB.
 	GroupRows  int64
 	GroupBytes int64
-	// Metadata are key-value pairs for the footer of each file.
+	// Metadata are key-value pairs for the footer of each file, besides those of
+	// the schema whose keys begin with "elbo.".
 	Metadata map[string]string
 	// CreatedBy names the program in each file; "" means "elbo".
 	CreatedBy string
@@ -152,10 +154,25 @@ func (s *Sink) Bind(in *arrow.Schema) error {
 	}
 	w.Discard()
 	s.schema = in
+	s.c.Metadata = withSchemaMetadata(s.c.Metadata, in)
 	if err := s.prepare(); err != nil {
 		return err
 	}
 	return nil
+}
+
+// withSchemaMetadata adds what operators say about the rows in the schema's
+// metadata, under keys that begin with "elbo.", to a file's own pairs, which win.
+func withSchemaMetadata(own map[string]string, in *arrow.Schema) map[string]string {
+	all := map[string]string{}
+	meta := in.Metadata()
+	for i, k := range meta.Keys() {
+		if strings.HasPrefix(k, "elbo.") {
+			all[k] = meta.Values()[i]
+		}
+	}
+	maps.Copy(all, own)
+	return all
 }
 
 func (s *Sink) options() parquetio.WriterOptions {
