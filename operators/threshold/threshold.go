@@ -5,7 +5,8 @@
 //
 // It rewrites elbo_anomaly in place of adding a column, and leaves rows that
 // were not judged (null) as they are. A row whose value is null or NaN becomes
-// null: not judged.
+// null: not judged. elbo_top stays what score made it: a row that is flagged here
+// only has columns to blame when score was asked to explain all rows.
 package threshold
 
 import (
