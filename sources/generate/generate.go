@@ -234,5 +234,11 @@ func (s *Source) partitionRows(p int) int64 {
 // Commit does nothing: every row can be made again.
 func (s *Source) Commit(context.Context, []pipeline.Mark) error { return nil }
 
+// BatchRows returns the most rows that a batch has.
+func (s *Source) BatchRows() int { return s.config.BatchRows }
+
+// Rows returns the length of the stream, 0 when it is endless.
+func (s *Source) Rows() int64 { return s.config.Rows }
+
 // Close does nothing.
 func (s *Source) Close() error { return nil }

@@ -100,6 +100,9 @@ func (s *Source) Schema(context.Context) (*arrow.Schema, error) { return s.schem
 // Rows returns the number of rows of all files, from their footers.
 func (s *Source) Rows() int64 { return s.rows }
 
+// BatchRows returns the most rows that a batch has.
+func (s *Source) BatchRows() int { return s.c.BatchRows }
+
 // Files returns the paths that are read, in order.
 func (s *Source) Files() []string {
 	out := make([]string, len(s.files))
