@@ -70,7 +70,7 @@ func (h *Histogram) setEdges(sorted []float64, bins int) {
 		low, high = low-math.Max(.5, math.Abs(low)*1e-3), high+math.Max(.5, math.Abs(high)*1e-3)
 	}
 	unit := q50 - low
-	h.Log = unit > 0 && high-low > 8*(q90-low) && !math.IsInf(high-low, 0)
+	h.Log = unit > 0 && high-low > 8*(q90-low) && !math.IsInf((high-low)/unit, 0)
 	h.Edges = make([]float64, bins+1)
 	for i := range h.Edges {
 		share := float64(i) / float64(bins)
@@ -79,6 +79,7 @@ func (h *Histogram) setEdges(sorted []float64, bins int) {
 		} else {
 			h.Edges[i] = low*(1-share) + high*share
 		}
+		h.Edges[i] = min(h.Edges[i], high) // rounding
 	}
 	h.Edges[0], h.Edges[bins] = low, high
 }

@@ -3,6 +3,7 @@ package eval_test
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -47,6 +48,17 @@ func TestHistogramCountsEveryRow(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The range over the bulk's width may overflow: bins are even then.
+func TestHistogramOfHugeRange(t *testing.T) {
+	h, err := eval.NewHistogram([]float64{1, 1, 1, 1.1235582092889474e+307, 0.25, 0.125, 0.125, 0.125, 0.125, 0.125}, nil, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.IsSorted(h.Edges) || math.IsInf(h.Edges[1], 0) || h.Normal[0] != 9 || h.Normal[1] != 1 {
+		t.Errorf("NewHistogram = %+v", h)
+	}
 }
 
 func TestHistogramShape(t *testing.T) {
