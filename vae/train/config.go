@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/elbo-stream/elbo/vae"
+	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
 // Config says how to train. The zero value trains with the defaults, which are
@@ -58,6 +59,8 @@ type Config struct {
 
 	// Progress, when set, is told after every evaluation and every few steps.
 	Progress func(Progress)
+
+	level *kernel.Level // of the kernels, for tests; nil means the process's
 }
 
 // Progress is where training stands.

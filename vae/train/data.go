@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 
 	"github.com/elbo-stream/elbo/vae"
+	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
 // Data is a table of training rows in units (row groups) that can be read in any
@@ -58,46 +60,61 @@ func (r Records) Read(_ context.Context, unit int) iter.Seq2[arrow.Record, error
 type rows struct {
 	inputs, features int
 	x                []float32 // [n][inputs]
-	mask             []uint8   // [n][features], nil while nothing is missing
-	n                int
+	// missing has a bit for every feature without a value, words() words a row;
+	// the rows beyond its end are complete.
+	missing []uint64
+	n       int
 }
+
+func (s *rows) words() int { return (s.features + 63) / 64 }
 
 // add appends row r of a packed tile.
 func (s *rows) add(x, mask []float32, r int) {
 	s.n++
 	s.x = slices.Grow(s.x, s.inputs)
-	for f := range s.inputs {
-		s.x = append(s.x, x[f*vae.TileRows+r])
-	}
-	complete := true
-	for f := range s.features {
-		complete = complete && mask[f*vae.TileRows+r] == 1
-	}
-	if complete && s.mask == nil {
-		return
-	}
-	for len(s.mask) < s.n*s.features { // this row, and those that were complete before
-		s.mask = append(s.mask, 1)
+	at := len(s.x)
+	s.x = s.x[:at+s.inputs]
+	for f, row := 0, s.x[at:]; f < len(row); f++ {
+		row[f] = x[f*vae.TileRows+r]
 	}
 	for f := range s.features {
-		s.mask[(s.n-1)*s.features+f] = uint8(mask[f*vae.TileRows+r])
+		if mask[f*vae.TileRows+r] == 0 {
+			s.gone(s.n - 1)[f/64] |= 1 << (f % 64)
+		}
 	}
 }
 
+// addRow appends row i of other rows of the same shape.
+func (s *rows) addRow(o *rows, i int) {
+	s.n++
+	s.x = append(s.x, o.x[i*o.inputs:(i+1)*o.inputs]...)
+	if w := o.words(); (i+1)*w <= len(o.missing) {
+		copy(s.gone(s.n-1), o.missing[i*w:(i+1)*w])
+	}
+}
+
+// gone returns the words of row i, to be written.
+func (s *rows) gone(i int) []uint64 {
+	w := s.words()
+	for len(s.missing) < (i+1)*w { // rows that were complete before
+		s.missing = append(s.missing, 0)
+	}
+	return s.missing[i*w : (i+1)*w]
+}
+
 // fill copies the rows in index to the lanes of a tile and zeroes the others.
-func (s *rows) fill(index []uint32, x, mask []float32) {
-	clear(x)
-	clear(mask)
+func (s *rows) fill(index []uint32, t *kernel.Trainer) {
+	t.Fill(s.x, index)
+	clear(t.Missing)
+	w := s.words()
 	for r, i := range index {
-		for f, v := range s.x[int(i)*s.inputs : (int(i)+1)*s.inputs] {
-			x[f*vae.TileRows+r] = v
+		if (int(i)+1)*w > len(s.missing) {
+			continue
 		}
-		for f := range s.features {
-			m := float32(1)
-			if s.mask != nil && int(i) < len(s.mask)/max(s.features, 1) {
-				m = float32(s.mask[int(i)*s.features+f])
+		for k, m := range s.missing[int(i)*w : (int(i)+1)*w] {
+			for ; m != 0; m &= m - 1 {
+				t.Missing[64*k+bits.TrailingZeros64(m)] |= 1 << r
 			}
-			mask[f*vae.TileRows+r] = m
 		}
 	}
 }
@@ -107,12 +124,10 @@ func (s *rows) swapOut(i int) {
 	j := s.n - 1
 	copy(s.x[i*s.inputs:(i+1)*s.inputs], s.x[j*s.inputs:])
 	s.x = s.x[:j*s.inputs]
-	if s.mask != nil {
-		for len(s.mask) < s.n*s.features {
-			s.mask = append(s.mask, 1)
-		}
-		copy(s.mask[i*s.features:(i+1)*s.features], s.mask[j*s.features:])
-		s.mask = s.mask[:j*s.features]
+	if s.missing != nil {
+		last := s.gone(j)
+		copy(s.gone(i), last)
+		s.missing = s.missing[:j*s.words()]
 	}
 	s.n = j
 }
@@ -403,7 +418,7 @@ func (t *table) streamBatches(ctx context.Context, c Config, step int) iter.Seq2
 					skip--
 					continue
 				}
-				if out.add(x.x, x.mask, x.lane); out.n < size {
+				if out.addRow(x.rows, x.row); out.n < size {
 					continue
 				}
 				if !yield(batch{out, all(size)}, nil) {
@@ -424,23 +439,23 @@ func all(n int) []uint32 {
 	return index
 }
 
-// lane is one row in a packed tile.
-type lane struct {
-	x, mask []float32
-	lane    int
+// place is where a packed row stands.
+type place struct {
+	rows *rows
+	row  int
 }
 
-// shuffled yields every training row once.
-func (t *table) shuffled(ctx context.Context, c Config, epoch int64) iter.Seq2[lane, error] {
-	return func(yield func(lane, error) bool) {
+// shuffled yields every training row once; each lasts until the next is asked
+// for.
+func (t *table) shuffled(ctx context.Context, c Config, epoch int64) iter.Seq2[place, error] {
+	return func(yield func(place, error) bool) {
 		buffer := &rows{inputs: t.held.inputs, features: t.held.features}
 		draw := counter{seed: c.Seed, stream: uint64(epoch)}
-		tile, out := newTile(t.spec), newTile(t.spec)
+		tile := newTile(t.spec)
 		give := func() bool {
-			i := uint32(draw.below(uint64(buffer.n)))
-			buffer.fill([]uint32{i}, out.x, out.mask)
-			buffer.swapOut(int(i))
-			return yield(lane{out.x, out.mask, 0}, nil)
+			i := int(draw.below(uint64(buffer.n)))
+			defer buffer.swapOut(i)
+			return yield(place{buffer, i}, nil)
 		}
 		for _, u := range Permutation(c.Seed, uint64(epoch), len(t.units)) {
 			first, stopped := t.firsts[u], false
@@ -449,7 +464,7 @@ func (t *table) shuffled(ctx context.Context, c Config, epoch int64) iter.Seq2[l
 					err = t.addTo(buffer, tile, first, rec, func() bool { stopped = stopped || !give(); return !stopped })
 				}
 				if err != nil {
-					yield(lane{}, err)
+					yield(place{}, err)
 					return
 				}
 				if stopped {

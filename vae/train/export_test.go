@@ -14,7 +14,7 @@ func Epoch(ctx context.Context, c Config, d Data, epoch int64) ([]float32, error
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, x.x[x.lane])
+		out = append(out, x.rows.x[x.row*x.rows.inputs])
 	}
 	return out, nil
 }

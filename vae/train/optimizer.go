@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
 // An Optimizer moves parameters against their gradients.
@@ -90,50 +92,68 @@ func (c OptimizerConfig) validate() error {
 }
 
 // NewOptimizer makes the optimizer of n parameters. The error lists all that is
-// wrong with the configuration.
+// wrong with the configuration, or says that ELBO_KERNEL is wrong.
 func NewOptimizer(c OptimizerConfig, n int) (Optimizer, error) {
+	level, err := kernel.Active()
+	if err != nil {
+		return nil, err
+	}
+	return newOptimizer(c, n, level)
+}
+
+// An optimizer takes its steps in parts: after begin each parameter belongs to
+// one part, which may be taken at once with others. grads holds the part's
+// gradients alone. All levels give the same bits.
+type optimizer interface {
+	Optimizer
+	begin(lr float64)
+	part(params, grads []float32, lo, hi int)
+}
+
+func newOptimizer(c OptimizerConfig, n int, level kernel.Level) (optimizer, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	c = c.withDefaults()
+	vector := func(want bool) []float32 {
+		if !want {
+			return nil
+		}
+		return make([]float32, n)
+	}
 	switch c.Name {
 	case "sgd":
-		o := &sgd{n: n, momentum: float32(c.Momentum), decay: float32(c.WeightDecay), nesterov: c.Nesterov}
-		if c.Momentum > 0 {
-			o.velocity = make([]float32, n)
-		}
-		return o, nil
+		return &sgd{level: level, n: n, velocity: vector(c.Momentum > 0),
+			rates: kernel.SGDRates{Momentum: float32(c.Momentum), Decay: float32(c.WeightDecay), Nesterov: c.Nesterov}}, nil
 	case "rmsprop":
-		o := &rmsprop{alpha: float32(c.Beta2), rest: float32(1 - c.Beta2), eps: float32(c.Eps), decay: float32(c.WeightDecay),
-			momentum: float32(c.Momentum), square: make([]float32, n)}
-		if c.Momentum > 0 {
-			o.velocity = make([]float32, n)
-		}
-		return o, nil
+		return &rmsprop{level: level, square: vector(true), velocity: vector(c.Momentum > 0),
+			rates: kernel.RMSPropRates{Alpha: float32(c.Beta2), Rest: float32(1 - c.Beta2), Eps: float32(c.Eps),
+				Momentum: float32(c.Momentum), Decay: float32(c.WeightDecay)}}, nil
 	}
-	return &adam{beta1: c.Beta1, beta2: c.Beta2, eps: float32(c.Eps), decay: c.WeightDecay, decoupled: c.Name == "adamw",
-		mean: make([]float32, n), square: make([]float32, n), steps: make([]float32, 2)}, nil
+	return &adam{level: level, beta1: c.Beta1, beta2: c.Beta2, decay: c.WeightDecay, decoupled: c.Name == "adamw",
+		mean: vector(true), square: vector(true), steps: make([]float32, 2),
+		rates: kernel.AdamRates{Beta1: float32(c.Beta1), Beta2: float32(c.Beta2), Rest1: float32(1 - c.Beta1), Rest2: float32(1 - c.Beta2),
+			Eps: float32(c.Eps), Keep: 1, L2: float32(c.WeightDecay)}}, nil
 }
 
-// checkStep panics unless a step's slices have the optimizer's length.
-func checkStep(params, grads []float32, n int) {
+// step takes a whole step of an optimizer of n parameters.
+func step(o optimizer, params, grads []float32, n int, lr float64) {
 	if len(params) != n || len(grads) != n {
 		panic("train: params or grads do not have the optimizer's length")
 	}
+	o.begin(lr)
+	o.part(params, grads, 0, n)
 }
-
-// Products below are converted before they are added, which forbids the compiler
-// to fuse them: the same bits on every architecture.
 
 // sgd is stochastic gradient descent with the momentum of Polyak 1964 or of
 // Nesterov, in the form of Sutskever et al. 2013 that PyTorch uses:
 //
 //	v = momentum*v + g;  p -= lr*v, or lr*(g + momentum*v) with Nesterov's
 type sgd struct {
-	n               int
-	momentum, decay float32
-	nesterov        bool
-	velocity        []float32 // nil without momentum
+	level    kernel.Level
+	n        int
+	rates    kernel.SGDRates
+	velocity []float32 // nil without momentum
 }
 
 func (o *sgd) State() [][]float32 {
@@ -143,22 +163,20 @@ func (o *sgd) State() [][]float32 {
 	return [][]float32{o.velocity}
 }
 
-func (o *sgd) Step(params, grads []float32, lr float64) {
-	checkStep(params, grads, o.n)
-	rate := float32(lr)
-	for i, g := range grads {
-		g += float32(o.decay * params[i])
-		if o.velocity != nil {
-			v := float32(o.momentum*o.velocity[i]) + g
-			o.velocity[i] = v
-			if o.nesterov {
-				g += float32(o.momentum * v)
-			} else {
-				g = v
-			}
-		}
-		params[i] -= float32(rate * g)
+func (o *sgd) Step(params, grads []float32, lr float64) { step(o, params, grads, o.n, lr) }
+
+func (o *sgd) begin(lr float64) { o.rates.Rate = float32(lr) }
+
+func (o *sgd) part(params, grads []float32, lo, hi int) {
+	kernel.SGDStep(o.level, params[lo:hi], grads, sub(o.velocity, lo, hi), o.rates)
+}
+
+// sub is v[lo:hi], or nil where there is no v.
+func sub(v []float32, lo, hi int) []float32 {
+	if v == nil {
+		return nil
 	}
+	return v[lo:hi]
 }
 
 // adam is Adam (Kingma and Ba 2015, algorithm 1):
@@ -169,10 +187,11 @@ func (o *sgd) Step(params, grads []float32, lr float64) {
 // and AdamW (Loshchilov and Hutter 2019, algorithm 2), which takes decay out of
 // the gradient: p *= 1 - lr*decay comes before the step.
 type adam struct {
+	level        kernel.Level
 	beta1, beta2 float64
-	eps          float32
 	decay        float64
 	decoupled    bool
+	rates        kernel.AdamRates
 	mean, square []float32
 	steps        []float32 // taken so far: the low 16 bits, then the others, both exact
 }
@@ -190,26 +209,19 @@ func (o *adam) count() float64 {
 	return float64(o.steps[0]) + radix*float64(o.steps[1])
 }
 
-func (o *adam) Step(params, grads []float32, lr float64) {
-	checkStep(params, grads, len(o.mean))
+func (o *adam) Step(params, grads []float32, lr float64) { step(o, params, grads, len(o.mean), lr) }
+
+func (o *adam) begin(lr float64) {
 	t := o.count()
-	rate := float32(lr / (1 - math.Pow(o.beta1, t)))
-	root := float32(1 / math.Sqrt(1-math.Pow(o.beta2, t)))
-	b1, b2, r1, r2 := float32(o.beta1), float32(o.beta2), float32(1-o.beta1), float32(1-o.beta2)
-	keep, l2 := float32(1), float32(o.decay)
+	o.rates.Rate = float32(lr / (1 - math.Pow(o.beta1, t)))
+	o.rates.Root = float32(1 / math.Sqrt(1-math.Pow(o.beta2, t)))
 	if o.decoupled {
-		keep, l2 = float32(1-lr*o.decay), 0
+		o.rates.Keep, o.rates.L2 = float32(1-lr*o.decay), 0
 	}
-	mean, square := o.mean[:len(grads)], o.square[:len(grads)]
-	params = params[:len(grads)]
-	for i, g := range grads {
-		p := params[i]
-		g += float32(l2 * p)
-		m := float32(b1*mean[i]) + float32(r1*g)
-		v := float32(b2*square[i]) + float32(r2*g*g)
-		mean[i], square[i] = m, v
-		params[i] = float32(keep*p) - rate*m/(float32(root*float32(math.Sqrt(float64(v))))+o.eps)
-	}
+}
+
+func (o *adam) part(params, grads []float32, lo, hi int) {
+	kernel.AdamStep(o.level, params[lo:hi], grads, o.mean[lo:hi], o.square[lo:hi], o.rates)
 }
 
 // rmsprop is RMSprop (Tieleman and Hinton 2012, lecture 6.5 of "Neural networks
@@ -217,9 +229,10 @@ func (o *adam) Step(params, grads []float32, lr float64) {
 //
 //	s = alpha*s + (1-alpha)*g*g;  v = momentum*v + g/(sqrt(s) + eps);  p -= lr*v
 type rmsprop struct {
-	alpha, rest, eps, decay, momentum float32
-	square                            []float32
-	velocity                          []float32 // nil without momentum
+	level    kernel.Level
+	rates    kernel.RMSPropRates
+	square   []float32
+	velocity []float32 // nil without momentum
 }
 
 func (o *rmsprop) State() [][]float32 {
@@ -230,17 +243,11 @@ func (o *rmsprop) State() [][]float32 {
 }
 
 func (o *rmsprop) Step(params, grads []float32, lr float64) {
-	checkStep(params, grads, len(o.square))
-	rate := float32(lr)
-	for i, g := range grads {
-		g += float32(o.decay * params[i])
-		s := float32(o.alpha*o.square[i]) + float32(o.rest*g*g)
-		o.square[i] = s
-		g /= float32(math.Sqrt(float64(s))) + o.eps
-		if o.velocity != nil {
-			g += float32(o.momentum * o.velocity[i])
-			o.velocity[i] = g
-		}
-		params[i] -= float32(rate * g)
-	}
+	step(o, params, grads, len(o.square), lr)
+}
+
+func (o *rmsprop) begin(lr float64) { o.rates.Rate = float32(lr) }
+
+func (o *rmsprop) part(params, grads []float32, lo, hi int) {
+	kernel.RMSPropStep(o.level, params[lo:hi], grads, o.square[lo:hi], sub(o.velocity, lo, hi), o.rates)
 }

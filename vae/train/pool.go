@@ -3,8 +3,8 @@ package train
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 
-	"github.com/elbo-stream/elbo/vae"
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
@@ -14,143 +14,158 @@ const (
 	streamNoise = 2 << 40
 )
 
-// A pool computes gradients of a batch tile by tile on several workers. Each
-// tile has its own gradient; they are added in the order of the tiles, so that
-// the number of workers changes nothing.
+// A pool computes gradients of a batch on several workers. The tiles of a batch
+// are cut into shards, contiguous ranges that follow from the size of the batch
+// alone. Each shard adds up its tiles in order and the shards are added in order,
+// so that the number of workers changes nothing.
 type pool struct {
 	net     *kernel.Net
+	level   kernel.Level
 	batch   int // rows of a batch
-	workers []*worker
-	tiles   []tileGradient
-	total   []float32
+	workers []*kernel.Trainer
+	shards  []shard
+	squares []float64 // of each chunk of the gradient
+	sums    *kernel.Sums
 }
 
-type worker struct {
-	s             *kernel.Scratch[float32]
-	noise, weight []float32
+// A shard is a part of a batch. Its gradient is zero between two steps.
+type shard struct {
+	grads []float32
+	sums  *kernel.Sums
 }
 
-type tileGradient struct {
-	grads      []float32
-	recon, kl  float64 // sums over the tile's rows
-	perFeature []float64
-}
+// maxShards is the largest number of shards of a batch, and so of workers that
+// find work. It is part of the definition of a batch's gradient.
+const maxShards = 8
 
-func newPool(n *kernel.Net, batch, workers int) *pool {
-	tiles := (batch + kernel.Rows - 1) / kernel.Rows
-	p := &pool{net: n, batch: batch, total: make([]float32, n.Params)}
-	for range tiles {
-		p.tiles = append(p.tiles, tileGradient{grads: make([]float32, n.Params), perFeature: make([]float64, n.Features)})
+// chunk is how many parameters are added up or moved at once: part of the
+// definition of the gradient's norm, so it must not depend on the machine.
+const chunk = 4096
+
+func newPool(n *kernel.Net, level kernel.Level, batch, workers int) *pool {
+	p := &pool{net: n, level: level, batch: batch, squares: make([]float64, (n.Params+chunk-1)/chunk), sums: kernel.NewSums(n)}
+	for range min(tilesOf(batch), maxShards) {
+		p.shards = append(p.shards, shard{make([]float32, n.Params), kernel.NewSums(n)})
 	}
 	for range workers {
-		p.workers = append(p.workers, &worker{kernel.NewScratch[float32](n, true),
-			make([]float32, n.Latent*kernel.Rows), make([]float32, kernel.Rows)})
+		p.workers = append(p.workers, kernel.NewTrainer(n, level))
 	}
 	return p
 }
 
-// parallel calls f(worker, i) for i in [0, n), worker w taking every
-// len(workers)th.
-func (p *pool) parallel(n int, f func(w *worker, i int)) {
-	used := min(len(p.workers), n)
+// tilesOf returns the number of tiles of rows.
+func tilesOf(rows int) int { return (rows + kernel.Rows - 1) / kernel.Rows }
+
+// parallel calls f(worker, i) for i in [0, n), each worker taking the next i that
+// is left. It returns when all are done.
+func (p *pool) parallel(n int, f func(t *kernel.Trainer, i int)) {
+	if len(p.workers) == 1 || n < 2 {
+		for i := range n {
+			f(p.workers[0], i)
+		}
+		return
+	}
+	var next atomic.Int64
+	work := func(t *kernel.Trainer) {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			f(t, i)
+		}
+	}
 	var wg sync.WaitGroup
-	for k := 1; k < used; k++ {
-		wg.Go(func() {
-			for i := k; i < n; i += used {
-				f(p.workers[k], i)
-			}
-		})
+	for _, t := range p.workers[1:min(len(p.workers), n)] {
+		wg.Go(func() { work(t) })
 	}
-	for i := 0; i < n; i += max(used, 1) {
-		f(p.workers[0], i)
-	}
+	work(p.workers[0])
 	wg.Wait()
+}
+
+// fewParams is the length up to which one worker alone goes over a vector of
+// parameters sooner than several.
+const fewParams = 8 * chunk
+
+// chunks calls f for every chunk [lo, hi) of the parameters.
+func (p *pool) chunks(f func(i, lo, hi int)) {
+	n := p.net.Params
+	if n <= fewParams {
+		for i := range p.squares {
+			f(i, i*chunk, min((i+1)*chunk, n))
+		}
+		return
+	}
+	p.parallel(len(p.squares), func(_ *kernel.Trainer, i int) { f(i, i*chunk, min((i+1)*chunk, n)) })
 }
 
 // outcome is what a batch came to: means per row in nats.
 type outcome struct {
 	recon, kl  float64
-	norm       float64 // of the gradient
-	perFeature []float64
+	norm       float64   // of the gradient
+	perFeature []float64 // sums; they belong to the pool
 }
 
-// gradients fills p.total with the gradient of the objective over the batch.
+// gradients leaves the gradient of the objective over the batch in the first
+// shard.
 func (p *pool) gradients(params []float32, b batch, seed, step uint64, o kernel.Objective) outcome {
-	tiles := (len(b.index) + kernel.Rows - 1) / kernel.Rows
-	share := float32(1 / float64(len(b.index)))
-	p.parallel(tiles, func(w *worker, i int) {
-		from := i * kernel.Rows
-		index := b.index[from:min(from+kernel.Rows, len(b.index))]
-		b.rows.fill(index, w.s.X, w.s.Mask)
-		clear(w.weight)
-		for r := range index {
-			w.weight[r] = share
+	tiles := tilesOf(len(b.index))
+	shards := p.shards[:min(tiles, len(p.shards))]
+	key := hash(seed, streamNoise, 0)
+	p.parallel(len(shards), func(t *kernel.Trainer, i int) {
+		s := shards[i]
+		s.sums.Clear()
+		t.Begin(params, o)
+		for tile := i * tiles / len(shards); tile < (i+1)*tiles/len(shards); tile++ {
+			from := tile * kernel.Rows
+			index := b.index[from:min(from+kernel.Rows, len(b.index))]
+			b.rows.fill(index, t)
+			Normals(t.Noise, key, step, from, p.net.Latent)
+			t.Gradients(s.grads, s.sums, len(index), float32(1/float64(len(b.index))))
 		}
-		Normals(w.noise, hash(seed, streamNoise, 0), step, from, p.net.Latent)
-		t := &p.tiles[i]
-		clear(t.grads)
-		kernel.Gradients(p.net, w.s, params, t.grads, w.noise, w.weight, o)
-		t.sum(w.s, len(index))
 	})
-	out := outcome{perFeature: make([]float64, p.net.Features)}
-	for i := range tiles {
-		t := &p.tiles[i]
-		out.recon += t.recon
-		out.kl += t.kl
-		for f, v := range t.perFeature {
-			out.perFeature[f] += v
-		}
+	p.sums.Clear()
+	for _, s := range shards {
+		p.sums.Add(s.sums)
+	}
+	out := outcome{perFeature: p.sums.Terms, norm: p.reduce(shards)}
+	for _, v := range p.sums.Terms {
+		out.recon += v
+	}
+	for _, v := range p.sums.KL {
+		out.kl += v
 	}
 	out.recon /= float64(len(b.index))
 	out.kl /= float64(len(b.index))
-	out.norm = p.reduce(tiles)
 	return out
 }
 
-// sum adds up the parts of the first n lanes.
-func (t *tileGradient) sum(s *kernel.Scratch[float32], n int) {
-	t.recon, t.kl = 0, 0
-	for f := range t.perFeature {
-		sum := 0.0
-		for _, v := range s.Terms[f*kernel.Rows : f*kernel.Rows+n] {
-			sum += float64(v)
+// reduce adds the shards' gradients in order to the first one, zeroes the others
+// and returns the norm of the sum.
+func (p *pool) reduce(shards []shard) float64 {
+	p.chunks(func(i, lo, hi int) {
+		dst := shards[0].grads[lo:hi]
+		for _, s := range shards[1:] {
+			kernel.Add(p.level, dst, s.grads[lo:hi])
+			clear(s.grads[lo:hi])
 		}
-		t.perFeature[f] = sum
-		t.recon += sum
-	}
-	for l := 0; l < len(s.KL); l += kernel.Rows {
-		for _, v := range s.KL[l : l+n] {
-			t.kl += float64(v)
-		}
-	}
-}
-
-// chunk is how many parameters are reduced at once: part of the definition of
-// the gradient's norm, so it must not depend on the machine.
-const chunk = 4096
-
-// reduce adds the tiles' gradients in order and returns the norm of the sum.
-func (p *pool) reduce(tiles int) float64 {
-	chunks := (len(p.total) + chunk - 1) / chunk
-	squares := make([]float64, chunks)
-	p.parallel(chunks, func(_ *worker, i int) {
-		lo, hi := i*chunk, min((i+1)*chunk, len(p.total))
-		dst := p.total[lo:hi]
-		copy(dst, p.tiles[0].grads[lo:hi])
-		for _, t := range p.tiles[1:tiles] {
-			for j, g := range t.grads[lo:hi] {
-				dst[j] += g
-			}
-		}
-		for _, g := range dst {
-			squares[i] += float64(g) * float64(g)
-		}
+		p.squares[i] = kernel.SumSquares(p.level, dst)
 	})
 	norm := 0.0
-	for _, s := range squares {
+	for _, s := range p.squares {
 		norm += s
 	}
 	return math.Sqrt(norm)
+}
+
+// update moves the parameters against the gradient that gradients left, whose
+// norm is given, shortened to clip. The gradient is zero after it.
+func (p *pool) update(o optimizer, params []float32, lr, norm, clip float64) {
+	o.begin(lr)
+	p.chunks(func(_, lo, hi int) {
+		g := p.shards[0].grads[lo:hi]
+		if norm > clip {
+			kernel.Scale(p.level, g, float32(clip/norm))
+		}
+		o.part(params, g, lo, hi)
+		clear(g)
+	})
 }
 
 // evaluation is what rows score to at the posterior mean.
@@ -162,69 +177,75 @@ type evaluation struct {
 	muVariance []float64 // of the posterior mean over the rows
 }
 
+// A moment collects what tiles evaluate to: sums over their rows.
+type moment struct {
+	sums       *kernel.Sums
+	mu, square []float64 // of the posterior mean, per latent
+}
+
+// evaluateTiles is how many tiles are added up before the sums are added to those
+// of the other tiles: part of the definition of the sums.
+const evaluateTiles = 16
+
 // evaluate scores the first n of the rows.
 func (p *pool) evaluate(params []float32, r *rows, n int) evaluation {
-	e := evaluation{scores: make([]float32, n)}
-	tiles := (n + vae.TileRows - 1) / vae.TileRows
-	parts := make([]evaluation, tiles)
-	p.parallel(tiles, func(w *worker, i int) {
-		index := make([]uint32, min(vae.TileRows, n-i*vae.TileRows))
-		for j := range index {
-			index[j] = uint32(i*vae.TileRows + j)
+	e := evaluation{scores: make([]float32, n), muVariance: make([]float64, p.net.Latent)}
+	tiles := tilesOf(n)
+	parts := make([]moment, (tiles+evaluateTiles-1)/evaluateTiles)
+	p.parallel(len(parts), func(t *kernel.Trainer, i int) {
+		m := moment{kernel.NewSums(p.net), make([]float64, p.net.Latent), make([]float64, p.net.Latent)}
+		t.Begin(params, kernel.Objective{})
+		index := make([]uint32, 0, kernel.Rows)
+		for tile := i * evaluateTiles; tile < min((i+1)*evaluateTiles, tiles); tile++ {
+			from := tile * kernel.Rows
+			index = index[:0]
+			for j := from; j < min(from+kernel.Rows, n); j++ {
+				index = append(index, uint32(j))
+			}
+			r.fill(index, t)
+			m.score(t, e.scores[from:from+len(index)])
 		}
-		r.fill(index, w.s.X, w.s.Mask)
-		parts[i] = p.evaluateTile(w.s, params, e.scores[i*vae.TileRows:i*vae.TileRows+len(index)])
+		parts[i] = m
 	})
-	e.perFeature = make([]float64, p.net.Features)
-	e.perLatent = make([]float64, p.net.Latent)
-	e.muVariance = make([]float64, p.net.Latent)
-	mean := make([]float64, p.net.Latent)
-	for _, t := range parts {
-		for f, v := range t.perFeature {
-			e.perFeature[f] += v / float64(n)
-			e.recon += v / float64(n)
-		}
-		for l, v := range t.perLatent {
-			e.perLatent[l] += v / float64(n)
-			e.kl += v / float64(n)
-			mean[l] += t.muVariance[2*l] / float64(n)
-			e.muVariance[l] += t.muVariance[2*l+1] / float64(n)
+	total, mean := kernel.NewSums(p.net), make([]float64, p.net.Latent)
+	for _, m := range parts {
+		total.Add(m.sums)
+		for l := range mean {
+			mean[l] += m.mu[l] / float64(n)
+			e.muVariance[l] += m.square[l] / float64(n)
 		}
 	}
 	for l, m := range mean {
 		e.muVariance[l] -= m * m
 	}
+	e.perFeature, e.recon = means(total.Terms, n)
+	e.perLatent, e.kl = means(total.KL, n)
 	return e
 }
 
-// evaluateTile scores one filled tile and returns sums over its rows;
-// muVariance holds pairs of sum and sum of squares.
-func (p *pool) evaluateTile(s *kernel.Scratch[float32], params, scores []float32) evaluation {
-	kernel.Encode(p.net, s, params)
-	kernel.KLTerms(s)
-	copy(s.Z, s.Mu)
-	kernel.Decode(p.net, s, params)
-	p.net.Terms(s, params)
-	e := evaluation{perFeature: make([]float64, p.net.Features), perLatent: make([]float64, p.net.Latent), muVariance: make([]float64, 2*p.net.Latent)}
-	recon, kl := make([]float32, len(scores)), make([]float32, len(scores))
-	for f := range p.net.Features {
-		for r, v := range s.Terms[f*kernel.Rows : f*kernel.Rows+len(scores)] {
-			e.perFeature[f] += float64(v)
-			recon[r] += v
-		}
+// means divides sums over n rows, in place, and adds the results up.
+func means(sums []float64, n int) (_ []float64, total float64) {
+	for i := range sums {
+		sums[i] /= float64(n)
+		total += sums[i]
 	}
-	for l := range p.net.Latent {
+	return sums, total
+}
+
+// score scores a filled tile, one row for each of scores.
+func (m *moment) score(t *kernel.Trainer, scores []float32) {
+	t.Score(m.sums, len(scores))
+	var kl [kernel.Rows]float32
+	for l := range m.mu {
+		at := l * kernel.Rows
 		for r := range scores {
-			i := l*kernel.Rows + r
-			e.perLatent[l] += float64(s.KL[i])
-			kl[r] += s.KL[i]
-			m := float64(s.Mu[i])
-			e.muVariance[2*l] += m
-			e.muVariance[2*l+1] += m * m
+			kl[r] += t.KL[at+r]
+			v := float64(t.Mu[at+r])
+			m.mu[l] += v
+			m.square[l] += v * v
 		}
 	}
 	for r := range scores {
-		scores[r] = recon[r] + kl[r]
+		scores[r] = t.Recon[r] + kl[r]
 	}
-	return e
 }

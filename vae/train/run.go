@@ -145,7 +145,7 @@ type run struct {
 	steps int
 
 	params []float32
-	opt    Optimizer
+	opt    optimizer
 	pool   *pool
 	state  state
 }
@@ -174,12 +174,24 @@ func newRun(c Config, t *table) (*run, error) {
 		r.c.EvalEvery = max(1, r.steps/20)
 	}
 	r.params = initial(r.net, c.Seed)
-	var err error
-	if r.opt, err = NewOptimizer(c.Optimizer, len(r.params)); err != nil {
+	level, err := c.kernelLevel()
+	if err != nil {
 		return nil, err
 	}
-	r.pool = newPool(r.net, min(c.Batch, int(min(t.trainN, math.MaxInt32))), c.Workers)
+	if r.opt, err = newOptimizer(c.Optimizer, len(r.params), level); err != nil {
+		return nil, err
+	}
+	r.pool = newPool(r.net, level, min(c.Batch, int(min(t.trainN, math.MaxInt32))), c.Workers)
 	return r, nil
+}
+
+// kernelLevel is the level of the kernels that train: the process's own.
+func (c Config) kernelLevel() (kernel.Level, error) {
+	if c.level != nil {
+		return kernel.TrainingLevel(*c.level), nil
+	}
+	level, err := kernel.Active()
+	return kernel.TrainingLevel(level), err
 }
 
 // initial draws weights and biases from U(-1/sqrt(in), 1/sqrt(in)); log standard
@@ -240,13 +252,7 @@ func (r *run) step(b batch) error {
 	if !(math.Abs(loss) < 1e30) || !(res.norm < 1e30) {
 		return &DivergedError{Step: s.Step + 1, Loss: loss, Column: r.worstColumn(res.perFeature)}
 	}
-	if res.norm > r.c.Clip {
-		scale := float32(r.c.Clip / res.norm)
-		for i := range r.pool.total {
-			r.pool.total[i] *= scale
-		}
-	}
-	r.opt.Step(r.params, r.pool.total, r.c.Schedule.At(r.c.Rate, s.Step, r.steps))
+	r.pool.update(r.opt, r.params, r.c.Schedule.At(r.c.Rate, s.Step, r.steps), res.norm, r.c.Clip)
 	s.Step++
 	s.Loss, s.Recon, s.KL, s.Batches = s.Loss+loss, s.Recon+res.recon, s.KL+res.kl, s.Batches+1
 	return nil
@@ -380,7 +386,7 @@ func (r *run) trainSample() (*rows, error) {
 		if err != nil {
 			return nil, err
 		}
-		if out.add(x.x, x.mask, x.lane); out.n == maxHeldOut {
+		if out.addRow(x.rows, x.row); out.n == maxHeldOut {
 			break
 		}
 	}
