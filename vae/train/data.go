@@ -371,31 +371,45 @@ type batch struct {
 	index []uint32
 }
 
-// memoryBatches walks permutations of the rows. A batch that the end of an epoch
-// cuts short is filled from the next one, so that every row is used.
+// memoryBatches walks permutations of the rows.
 func (t *table) memoryBatches(c Config, step int) iter.Seq2[batch, error] {
 	return func(yield func(batch, error) bool) {
-		n := t.train.n
-		size := min(c.Batch, n)
-		epoch, at := step*size/n, step*size%n
-		order := Permutation(c.Seed, uint64(epoch), n)
-		index := make([]uint32, 0, size)
-		for {
-			index = index[:0]
-			for len(index) < size {
-				if at == n {
-					epoch, at = epoch+1, 0
-					order = Permutation(c.Seed, uint64(epoch), n)
-				}
-				take := min(size-len(index), n-at)
-				index = append(index, order[at:at+take]...)
-				at += take
-			}
-			if !yield(batch{t.train, index}, nil) {
-				return
-			}
+		for w := t.walk(c, step); yield(w.next(), nil); {
 		}
 	}
+}
+
+// A walk goes through permutations of rows in memory. A batch that the end of an
+// epoch cuts short is filled from the next one, so that every row is used.
+type walk struct {
+	rows  *rows
+	seed  uint64
+	epoch int
+	at    int // in order
+	order []uint32
+	index []uint32 // of a batch
+}
+
+// walk starts at a step.
+func (t *table) walk(c Config, step int) walk {
+	n := t.train.n
+	size := min(c.Batch, n)
+	w := walk{rows: t.train, seed: c.Seed, epoch: step * size / n, at: step * size % n, index: make([]uint32, size)}
+	w.order = Permutation(w.seed, uint64(w.epoch), n)
+	return w
+}
+
+// next returns the next batch, which lasts until the one after is asked for.
+func (w *walk) next() batch {
+	for done := 0; done < len(w.index); {
+		if w.at == len(w.order) {
+			w.epoch, w.at = w.epoch+1, 0
+			w.order = Permutation(w.seed, uint64(w.epoch), len(w.order))
+		}
+		n := copy(w.index[done:], w.order[w.at:])
+		done, w.at = done+n, w.at+n
+	}
+	return batch{w.rows, w.index}
 }
 
 // streamBatches reads the units of each epoch in random order through a shuffle

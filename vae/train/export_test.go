@@ -1,6 +1,10 @@
 package train
 
-import "context"
+import (
+	"context"
+
+	"github.com/elbo-stream/elbo/vae/internal/kernel"
+)
 
 // Epoch returns the first input feature of every row in the order in which one
 // epoch of a streaming training visits them.
@@ -55,4 +59,20 @@ func Packed(ctx context.Context, c Config, d Data) (trained, held []float32, err
 		return out
 	}
 	return firsts(t.train), firsts(t.held), nil
+}
+
+// Levels returns the kernels' levels that can train on this CPU.
+func Levels() (levels []kernel.Level) {
+	for _, l := range kernel.Levels() {
+		if l == kernel.TrainingLevel(l) {
+			levels = append(levels, l)
+		}
+	}
+	return levels
+}
+
+// WithLevel returns c with the kernels at a level.
+func WithLevel(c Config, l kernel.Level) Config {
+	c.level = &l
+	return c
 }
