@@ -178,12 +178,17 @@ func (a *app) root() *cobra.Command {
 	}
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print errors only")
 	level := root.PersistentFlags().String("log-level", "warn", "debug, info, warn or error")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.openLog(*level) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := a.openLog(*level); err != nil {
+			return err
+		}
+		return kernelFor(cmd)
+	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exitError{ExitUsage, fmt.Errorf("%w%s", err, flagHint(cmd, err))}
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(a.demo(), a.train(), a.score(), a.eval(), a.inspect(), a.calibrate(), a.runVerb(), a.check(),
+	root.AddCommand(a.demo(), a.train(), a.score(), a.eval(), a.inspect(), a.calibrate(), a.bench(), a.runVerb(), a.check(),
 		a.list(), a.schema(), a.version(), a.completion())
 	for _, c := range root.Commands() {
 		if args := c.Args; args != nil {
@@ -208,6 +213,19 @@ func knownVerb(cmd *cobra.Command, args []string) error {
 		verbs = append(verbs, c.Name())
 	}
 	return usage("unknown verb %q%s", args[0], hint.DidYouMean(args[0], verbs))
+}
+
+// kernelFor refuses to compute when ELBO_KERNEL asks for kernels that are not
+// there; the verbs that only tell go on.
+func kernelFor(cmd *cobra.Command) error {
+	switch cmd.Name() {
+	case "elbo", "help", "list", "schema", "completion", "version":
+		return nil
+	}
+	if _, err := vae.Kernel(); err != nil {
+		return &exitError{ExitUsage, err}
+	}
+	return nil
 }
 
 func (a *app) openLog(level string) error {

@@ -6,8 +6,11 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/elbo-stream/elbo/vae"
 )
 
 // build returns the revision that the program was built from, "none" without.
@@ -35,8 +38,15 @@ func (a *app) version() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.out, "elbo %s\nbuild   %s\ngo      %s %s/%s\nkernel  generic float32 (plain Go)\n",
-				Version, build(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			kernel, wrong := vae.Kernel()
+			if wrong != nil { // the rest is still worth knowing
+				kernel = "none"
+			}
+			_, err := fmt.Fprintf(a.out, "elbo %s\nbuild   %s\ngo      %s %s/%s\nkernel  %s (of %s)\n",
+				Version, build(), runtime.Version(), runtime.GOOS, runtime.GOARCH, kernel, strings.Join(vae.KernelLevels(), ", "))
+			if err == nil && wrong != nil {
+				err = &exitError{ExitUsage, wrong}
+			}
 			return err
 		},
 	}
