@@ -4,132 +4,870 @@
 
 package kernel
 
-func nativeReLU(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecReLUAVX2(y, x *float32, n int)
 
-func nativeLeaky(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecReLUAVX512(y, x *float32, n int)
 
-func nativeELU(l Level, y, x *float32, n int) bool { return false }
+func nativeReLU(l Level, y, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecReLUAVX2(y, x, n)
+	case AVX512, BF16:
+		vecReLUAVX512(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeGELU(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecLeakyAVX2(y, x *float32, n int)
 
-func nativeSiLU(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecLeakyAVX512(y, x *float32, n int)
 
-func nativeTanh(l Level, y, x *float32, n int) bool { return false }
+func nativeLeaky(l Level, y, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecLeakyAVX2(y, x, n)
+	case AVX512, BF16:
+		vecLeakyAVX512(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSigmoid(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecELUAVX2(y, x *float32, n int)
 
-func nativeSoftplus(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecELUAVX512(y, x *float32, n int)
 
-func nativeReLUBack(l Level, g, x *float32, n int) bool { return false }
+func nativeELU(l Level, y, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecELUAVX2(y, x, n)
+	case AVX512, BF16:
+		vecELUAVX512(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeLeakyBack(l Level, g, x *float32, n int) bool { return false }
+//go:noescape
+func vecGELUAVX2(y, x *float32, n int)
 
-func nativeELUBack(l Level, g, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecGELUAVX512(y, x *float32, n int)
 
-func nativeGELUBack(l Level, g, x *float32, n int) bool { return false }
+func nativeGELU(l Level, y, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecGELUAVX2(y, x, n)
+	case AVX512, BF16:
+		vecGELUAVX512(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSiLUBack(l Level, g, x *float32, n int) bool { return false }
+//go:noescape
+func vecSiLUAVX2(y, x *float32, n int)
 
-func nativeTanhBack(l Level, g, y *float32, n int) bool { return false }
+//go:noescape
+func vecSiLUAVX512(y, x *float32, n int)
 
-func nativeSigmoidBack(l Level, g, y *float32, n int) bool { return false }
+func nativeSiLU(l Level, y, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecSiLUAVX2(y, x, n)
+	case AVX512, BF16:
+		vecSiLUAVX512(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSoftplusBack(l Level, g, x *float32, n int) bool { return false }
+//go:noescape
+func vecTanhAVX2(y, x *float32, n int)
 
-func nativeClampLogVar(l Level, lv, raw *float32, n int) bool { return false }
+//go:noescape
+func vecTanhAVX512(y, x *float32, n int)
 
-func nativeKL(l Level, kl, mu, lv *float32, n int) bool { return false }
+func nativeTanh(l Level, y, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecTanhAVX2(y, x, n)
+	case AVX512, BF16:
+		vecTanhAVX512(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSample(l Level, z, sd, mu, lv, noise *float32, n int) bool { return false }
+//go:noescape
+func vecSigmoidAVX2(y, x *float32, n int)
+
+//go:noescape
+func vecSigmoidAVX512(y, x *float32, n int)
+
+func nativeSigmoid(l Level, y, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecSigmoidAVX2(y, x, n)
+	case AVX512, BF16:
+		vecSigmoidAVX512(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSoftplusAVX2(y, x *float32, n int)
+
+//go:noescape
+func vecSoftplusAVX512(y, x *float32, n int)
+
+func nativeSoftplus(l Level, y, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecSoftplusAVX2(y, x, n)
+	case AVX512, BF16:
+		vecSoftplusAVX512(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecReLUBackAVX2(grad, x *float32, n int)
+
+//go:noescape
+func vecReLUBackAVX512(grad, x *float32, n int)
+
+func nativeReLUBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecReLUBackAVX2(grad, x, n)
+	case AVX512, BF16:
+		vecReLUBackAVX512(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecLeakyBackAVX2(grad, x *float32, n int)
+
+//go:noescape
+func vecLeakyBackAVX512(grad, x *float32, n int)
+
+func nativeLeakyBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecLeakyBackAVX2(grad, x, n)
+	case AVX512, BF16:
+		vecLeakyBackAVX512(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecELUBackAVX2(grad, y, x *float32, n int)
+
+//go:noescape
+func vecELUBackAVX512(grad, y, x *float32, n int)
+
+func nativeELUBack(l Level, grad, y, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecELUBackAVX2(grad, y, x, n)
+	case AVX512, BF16:
+		vecELUBackAVX512(grad, y, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecGELUBackAVX2(grad, x *float32, n int)
+
+//go:noescape
+func vecGELUBackAVX512(grad, x *float32, n int)
+
+func nativeGELUBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecGELUBackAVX2(grad, x, n)
+	case AVX512, BF16:
+		vecGELUBackAVX512(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSiLUBackAVX2(grad, x *float32, n int)
+
+//go:noescape
+func vecSiLUBackAVX512(grad, x *float32, n int)
+
+func nativeSiLUBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecSiLUBackAVX2(grad, x, n)
+	case AVX512, BF16:
+		vecSiLUBackAVX512(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecTanhBackAVX2(grad, y *float32, n int)
+
+//go:noescape
+func vecTanhBackAVX512(grad, y *float32, n int)
+
+func nativeTanhBack(l Level, grad, y *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecTanhBackAVX2(grad, y, n)
+	case AVX512, BF16:
+		vecTanhBackAVX512(grad, y, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSigmoidBackAVX2(grad, y *float32, n int)
+
+//go:noescape
+func vecSigmoidBackAVX512(grad, y *float32, n int)
+
+func nativeSigmoidBack(l Level, grad, y *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecSigmoidBackAVX2(grad, y, n)
+	case AVX512, BF16:
+		vecSigmoidBackAVX512(grad, y, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSoftplusBackAVX2(grad, x *float32, n int)
+
+//go:noescape
+func vecSoftplusBackAVX512(grad, x *float32, n int)
+
+func nativeSoftplusBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecSoftplusBackAVX2(grad, x, n)
+	case AVX512, BF16:
+		vecSoftplusBackAVX512(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecClampLogVarAVX2(lv, raw *float32, n int)
+
+//go:noescape
+func vecClampLogVarAVX512(lv, raw *float32, n int)
+
+func nativeClampLogVar(l Level, lv, raw *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecClampLogVarAVX2(lv, raw, n)
+	case AVX512, BF16:
+		vecClampLogVarAVX512(lv, raw, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecKLAVX2(kl, mu, lv *float32, n int)
+
+//go:noescape
+func vecKLAVX512(kl, mu, lv *float32, n int)
+
+func nativeKL(l Level, kl, mu, lv *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecKLAVX2(kl, mu, lv, n)
+	case AVX512, BF16:
+		vecKLAVX512(kl, mu, lv, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSampleAVX2(z, sd, mu, lv, noise *float32, n int)
+
+//go:noescape
+func vecSampleAVX512(z, sd, mu, lv, noise *float32, n int)
+
+func nativeSample(l Level, z, sd, mu, lv, noise *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecSampleAVX2(z, sd, mu, lv, noise, n)
+	case AVX512, BF16:
+		vecSampleAVX512(z, sd, mu, lv, noise, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecKLBackAVX2(dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32)
+
+//go:noescape
+func vecKLBackAVX512(dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32)
 
 func nativeKLBack(l Level, dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecKLBackAVX2(dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight, latents, beta, half, freeBits)
+	case AVX512, BF16:
+		vecKLBackAVX512(dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight, latents, beta, half, freeBits)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeGaussSum(l Level, err, y, x, w *float32, features, slices int) bool { return false }
+//go:noescape
+func vecGaussSumAVX2(err, y, x, w *float32, features, slices int)
 
-func nativeGaussSigmoidSum(l Level, err, y, x, w *float32, features, slices int) bool { return false }
+//go:noescape
+func vecGaussSumAVX512(err, y, x, w *float32, features, slices int)
+
+func nativeGaussSum(l Level, err, y, x, w *float32, features, slices int) bool {
+	switch l {
+	case AVX2:
+		vecGaussSumAVX2(err, y, x, w, features, slices)
+	case AVX512, BF16:
+		vecGaussSumAVX512(err, y, x, w, features, slices)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecGaussSigmoidSumAVX2(err, y, x, w *float32, features, slices int)
+
+//go:noescape
+func vecGaussSigmoidSumAVX512(err, y, x, w *float32, features, slices int)
+
+func nativeGaussSigmoidSum(l Level, err, y, x, w *float32, features, slices int) bool {
+	switch l {
+	case AVX2:
+		vecGaussSigmoidSumAVX2(err, y, x, w, features, slices)
+	case AVX512, BF16:
+		vecGaussSigmoidSumAVX512(err, y, x, w, features, slices)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecBernSumAVX2(err, y, x *float32, features, slices int, keep, smooth float32)
+
+//go:noescape
+func vecBernSumAVX512(err, y, x *float32, features, slices int, keep, smooth float32)
 
 func nativeBernSum(l Level, err, y, x *float32, features, slices int, keep, smooth float32) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecBernSumAVX2(err, y, x, features, slices, keep, smooth)
+	case AVX512, BF16:
+		vecBernSumAVX512(err, y, x, features, slices, keep, smooth)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeGaussTerms(l Level, t, y, x, w *float32, features, slices int) bool { return false }
+//go:noescape
+func vecGaussTermsAVX2(t, y, x, w *float32, features, slices int)
+
+//go:noescape
+func vecGaussTermsAVX512(t, y, x, w *float32, features, slices int)
+
+func nativeGaussTerms(l Level, t, y, x, w *float32, features, slices int) bool {
+	switch l {
+	case AVX2:
+		vecGaussTermsAVX2(t, y, x, w, features, slices)
+	case AVX512, BF16:
+		vecGaussTermsAVX512(t, y, x, w, features, slices)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecBernTermsAVX2(t, y, x *float32, features, slices int, keep, smooth float32)
+
+//go:noescape
+func vecBernTermsAVX512(t, y, x *float32, features, slices int, keep, smooth float32)
 
 func nativeBernTerms(l Level, t, y, x *float32, features, slices int, keep, smooth float32) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecBernTermsAVX2(t, y, x, features, slices, keep, smooth)
+	case AVX512, BF16:
+		vecBernTermsAVX512(t, y, x, features, slices, keep, smooth)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeAddTerms(l Level, err, t *float32, features, slices int) bool { return false }
+//go:noescape
+func vecAddTermsAVX2(err, t *float32, features, slices int)
 
-func nativeMaskTerms(l Level, t, mask, c *float32, features, slices int) bool { return false }
+//go:noescape
+func vecAddTermsAVX512(err, t *float32, features, slices int)
 
-func nativeGaussRow(l Level, q, y, x, w *float32, n int) bool { return false }
+func nativeAddTerms(l Level, err, t *float32, features, slices int) bool {
+	switch l {
+	case AVX2:
+		vecAddTermsAVX2(err, t, features, slices)
+	case AVX512, BF16:
+		vecAddTermsAVX512(err, t, features, slices)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeBernRow(l Level, q, y, x *float32, n int, keep, smooth float32) bool { return false }
+//go:noescape
+func vecMaskTermsAVX2(t, mask, c *float32, features, slices int)
+
+//go:noescape
+func vecMaskTermsAVX512(t, mask, c *float32, features, slices int)
+
+func nativeMaskTerms(l Level, t, mask, c *float32, features, slices int) bool {
+	switch l {
+	case AVX2:
+		vecMaskTermsAVX2(t, mask, c, features, slices)
+	case AVX512, BF16:
+		vecMaskTermsAVX512(t, mask, c, features, slices)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecGaussRowAVX2(q, y, x, w *float32, n int)
+
+//go:noescape
+func vecGaussRowAVX512(q, y, x, w *float32, n int)
+
+func nativeGaussRow(l Level, q, y, x, w *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecGaussRowAVX2(q, y, x, w, n)
+	case AVX512, BF16:
+		vecGaussRowAVX512(q, y, x, w, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecBernRowAVX2(q, y, x *float32, n int, keep, smooth float32)
+
+//go:noescape
+func vecBernRowAVX512(q, y, x *float32, n int, keep, smooth float32)
+
+func nativeBernRow(l Level, q, y, x *float32, n int, keep, smooth float32) bool {
+	switch l {
+	case AVX2:
+		vecBernRowAVX2(q, y, x, n, keep, smooth)
+	case AVX512, BF16:
+		vecBernRowAVX512(q, y, x, n, keep, smooth)
+	default:
+		return false
+	}
+	return true
+}
 
 func nativeChain(l Level, acc, q *float32, n, stride, rows int) bool { return false }
 
+//go:noescape
+func vecCatTermsAVX2(t, y, x *float32, outputs, slices int, smooth float32)
+
+//go:noescape
+func vecCatTermsAVX512(t, y, x *float32, outputs, slices int, smooth float32)
+
 func nativeCatTerms(l Level, t, y, x *float32, outputs, slices int, smooth float32) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecCatTermsAVX2(t, y, x, outputs, slices, smooth)
+	case AVX512, BF16:
+		vecCatTermsAVX512(t, y, x, outputs, slices, smooth)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeCatGrad(l Level, g, y, x, weight *float32, outputs int, keep, smooth float32) bool {
-	return false
+//go:noescape
+func vecCatGradAVX2(grad, y, x, weight *float32, outputs int, keep, smooth float32)
+
+//go:noescape
+func vecCatGradAVX512(grad, y, x, weight *float32, outputs int, keep, smooth float32)
+
+func nativeCatGrad(l Level, grad, y, x, weight *float32, outputs int, keep, smooth float32) bool {
+	switch l {
+	case AVX2:
+		vecCatGradAVX2(grad, y, x, weight, outputs, keep, smooth)
+	case AVX512, BF16:
+		vecCatGradAVX512(grad, y, x, weight, outputs, keep, smooth)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeGaussGrad(l Level, g, dls, y, x, weight, w *float32, features int) bool { return false }
+//go:noescape
+func vecGaussGradAVX2(grad, dls, y, x, weight, w *float32, features int)
 
-func nativeGaussGradMask(l Level, g, dls, y, x, mask, weight, w *float32, features int) bool {
-	return false
+//go:noescape
+func vecGaussGradAVX512(grad, dls, y, x, weight, w *float32, features int)
+
+func nativeGaussGrad(l Level, grad, dls, y, x, weight, w *float32, features int) bool {
+	switch l {
+	case AVX2:
+		vecGaussGradAVX2(grad, dls, y, x, weight, w, features)
+	case AVX512, BF16:
+		vecGaussGradAVX512(grad, dls, y, x, weight, w, features)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeBernGrad(l Level, g, y, x, weight *float32, features int, keep, smooth float32) bool {
-	return false
+//go:noescape
+func vecGaussGradMaskAVX2(grad, dls, y, x, mask, weight, w *float32, features int)
+
+//go:noescape
+func vecGaussGradMaskAVX512(grad, dls, y, x, mask, weight, w *float32, features int)
+
+func nativeGaussGradMask(l Level, grad, dls, y, x, mask, weight, w *float32, features int) bool {
+	switch l {
+	case AVX2:
+		vecGaussGradMaskAVX2(grad, dls, y, x, mask, weight, w, features)
+	case AVX512, BF16:
+		vecGaussGradMaskAVX512(grad, dls, y, x, mask, weight, w, features)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeBernGradMask(l Level, g, y, x, mask, weight *float32, features int, keep, smooth float32) bool {
-	return false
+//go:noescape
+func vecBernGradAVX2(grad, y, x, weight *float32, features int, keep, smooth float32)
+
+//go:noescape
+func vecBernGradAVX512(grad, y, x, weight *float32, features int, keep, smooth float32)
+
+func nativeBernGrad(l Level, grad, y, x, weight *float32, features int, keep, smooth float32) bool {
+	switch l {
+	case AVX2:
+		vecBernGradAVX2(grad, y, x, weight, features, keep, smooth)
+	case AVX512, BF16:
+		vecBernGradAVX512(grad, y, x, weight, features, keep, smooth)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeSumLanes(l Level, db, dy *float32, features int) bool { return false }
+//go:noescape
+func vecBernGradMaskAVX2(grad, y, x, mask, weight *float32, features int, keep, smooth float32)
+
+//go:noescape
+func vecBernGradMaskAVX512(grad, y, x, mask, weight *float32, features int, keep, smooth float32)
+
+func nativeBernGradMask(l Level, grad, y, x, mask, weight *float32, features int, keep, smooth float32) bool {
+	switch l {
+	case AVX2:
+		vecBernGradMaskAVX2(grad, y, x, mask, weight, features, keep, smooth)
+	case AVX512, BF16:
+		vecBernGradMaskAVX512(grad, y, x, mask, weight, features, keep, smooth)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSumLanesAVX2(db, dy *float32, features int)
+
+//go:noescape
+func vecSumLanesAVX512(db, dy *float32, features int)
+
+func nativeSumLanes(l Level, db, dy *float32, features int) bool {
+	switch l {
+	case AVX2:
+		vecSumLanesAVX2(db, dy, features)
+	case AVX512, BF16:
+		vecSumLanesAVX512(db, dy, features)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecAdamAVX2(params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32)
+
+//go:noescape
+func vecAdamAVX512(params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32)
 
 func nativeAdam(l Level, params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecAdamAVX2(params, grads, mean, square, n, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2)
+	case AVX512, BF16:
+		vecAdamAVX512(params, grads, mean, square, n, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeSGD(l Level, params, grads *float32, n int, rate, decay float32) bool { return false }
+//go:noescape
+func vecSGDAVX2(params, grads *float32, n int, rate, decay float32)
+
+//go:noescape
+func vecSGDAVX512(params, grads *float32, n int, rate, decay float32)
+
+func nativeSGD(l Level, params, grads *float32, n int, rate, decay float32) bool {
+	switch l {
+	case AVX2:
+		vecSGDAVX2(params, grads, n, rate, decay)
+	case AVX512, BF16:
+		vecSGDAVX512(params, grads, n, rate, decay)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecMomentumAVX2(params, grads, velocity *float32, n int, rate, momentum, decay float32)
+
+//go:noescape
+func vecMomentumAVX512(params, grads, velocity *float32, n int, rate, momentum, decay float32)
 
 func nativeMomentum(l Level, params, grads, velocity *float32, n int, rate, momentum, decay float32) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecMomentumAVX2(params, grads, velocity, n, rate, momentum, decay)
+	case AVX512, BF16:
+		vecMomentumAVX512(params, grads, velocity, n, rate, momentum, decay)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecNesterovAVX2(params, grads, velocity *float32, n int, rate, momentum, decay float32)
+
+//go:noescape
+func vecNesterovAVX512(params, grads, velocity *float32, n int, rate, momentum, decay float32)
 
 func nativeNesterov(l Level, params, grads, velocity *float32, n int, rate, momentum, decay float32) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecNesterovAVX2(params, grads, velocity, n, rate, momentum, decay)
+	case AVX512, BF16:
+		vecNesterovAVX512(params, grads, velocity, n, rate, momentum, decay)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecRMSPropAVX2(params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32)
+
+//go:noescape
+func vecRMSPropAVX512(params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32)
 
 func nativeRMSProp(l Level, params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecRMSPropAVX2(params, grads, square, n, rate, alpha, rest, eps, decay)
+	case AVX512, BF16:
+		vecRMSPropAVX512(params, grads, square, n, rate, alpha, rest, eps, decay)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecRMSPropMomentumAVX2(params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32)
+
+//go:noescape
+func vecRMSPropMomentumAVX512(params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32)
 
 func nativeRMSPropMomentum(l Level, params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecRMSPropMomentumAVX2(params, grads, square, velocity, n, rate, alpha, rest, eps, momentum, decay)
+	case AVX512, BF16:
+		vecRMSPropMomentumAVX512(params, grads, square, velocity, n, rate, alpha, rest, eps, momentum, decay)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeAdd(l Level, dst, src *float32, n int) bool { return false }
+//go:noescape
+func vecAddAVX2(dst, src *float32, n int)
 
-func nativeMul(l Level, dst, src *float32, n int) bool { return false }
+//go:noescape
+func vecAddAVX512(dst, src *float32, n int)
 
-func nativeScale(l Level, dst *float32, n int, s float32) bool { return false }
+func nativeAdd(l Level, dst, src *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecAddAVX2(dst, src, n)
+	case AVX512, BF16:
+		vecAddAVX512(dst, src, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSumSquares(l Level, v *float32, n int, total *float64) bool { return false }
+//go:noescape
+func vecMulAVX2(dst, src *float32, n int)
+
+//go:noescape
+func vecMulAVX512(dst, src *float32, n int)
+
+func nativeMul(l Level, dst, src *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecMulAVX2(dst, src, n)
+	case AVX512, BF16:
+		vecMulAVX512(dst, src, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecScaleAVX2(dst *float32, n int, s float32)
+
+//go:noescape
+func vecScaleAVX512(dst *float32, n int, s float32)
+
+func nativeScale(l Level, dst *float32, n int, s float32) bool {
+	switch l {
+	case AVX2:
+		vecScaleAVX2(dst, n, s)
+	case AVX512, BF16:
+		vecScaleAVX512(dst, n, s)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSumSquaresAVX2(v *float32, n int, total *float64)
+
+//go:noescape
+func vecSumSquaresAVX512(v *float32, n int, total *float64)
+
+func nativeSumSquares(l Level, v *float32, n int, total *float64) bool {
+	switch l {
+	case AVX2:
+		vecSumSquaresAVX2(v, n, total)
+	case AVX512, BF16:
+		vecSumSquaresAVX512(v, n, total)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecPackF32AVX2(dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
+
+//go:noescape
+func vecPackF32AVX512(dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
 
 func nativePackF32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecPackF32AVX2(dst, src, slices, hi, inv, lo, limit, bad)
+	case AVX512, BF16:
+		vecPackF32AVX512(dst, src, slices, hi, inv, lo, limit, bad)
+	default:
+		return false
+	}
+	return true
 }
 
+//go:noescape
+func vecPackF64AVX2(dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64)
+
+//go:noescape
+func vecPackF64AVX512(dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64)
+
 func nativePackF64(l Level, dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64) bool {
-	return false
+	switch l {
+	case AVX2:
+		vecPackF64AVX2(dst, src, slices, mean, inv, limit, bad)
+	case AVX512, BF16:
+		vecPackF64AVX512(dst, src, slices, mean, inv, limit, bad)
+	default:
+		return false
+	}
+	return true
 }
 
 func nativeTranspose(l Level, dst, src *float32, n int) bool { return false }

@@ -20,21 +20,21 @@ func nativeSigmoid(l Level, y, x *float32, n int) bool { return false }
 
 func nativeSoftplus(l Level, y, x *float32, n int) bool { return false }
 
-func nativeReLUBack(l Level, g, x *float32, n int) bool { return false }
+func nativeReLUBack(l Level, grad, x *float32, n int) bool { return false }
 
-func nativeLeakyBack(l Level, g, x *float32, n int) bool { return false }
+func nativeLeakyBack(l Level, grad, x *float32, n int) bool { return false }
 
-func nativeELUBack(l Level, g, y, x *float32, n int) bool { return false }
+func nativeELUBack(l Level, grad, y, x *float32, n int) bool { return false }
 
-func nativeGELUBack(l Level, g, x *float32, n int) bool { return false }
+func nativeGELUBack(l Level, grad, x *float32, n int) bool { return false }
 
-func nativeSiLUBack(l Level, g, x *float32, n int) bool { return false }
+func nativeSiLUBack(l Level, grad, x *float32, n int) bool { return false }
 
-func nativeTanhBack(l Level, g, y *float32, n int) bool { return false }
+func nativeTanhBack(l Level, grad, y *float32, n int) bool { return false }
 
-func nativeSigmoidBack(l Level, g, y *float32, n int) bool { return false }
+func nativeSigmoidBack(l Level, grad, y *float32, n int) bool { return false }
 
-func nativeSoftplusBack(l Level, g, x *float32, n int) bool { return false }
+func nativeSoftplusBack(l Level, grad, x *float32, n int) bool { return false }
 
 func nativeClampLogVar(l Level, lv, raw *float32, n int) bool { return false }
 
@@ -74,21 +74,21 @@ func nativeCatTerms(l Level, t, y, x *float32, outputs, slices int, smooth float
 	return false
 }
 
-func nativeCatGrad(l Level, g, y, x, weight *float32, outputs int, keep, smooth float32) bool {
+func nativeCatGrad(l Level, grad, y, x, weight *float32, outputs int, keep, smooth float32) bool {
 	return false
 }
 
-func nativeGaussGrad(l Level, g, dls, y, x, weight, w *float32, features int) bool { return false }
+func nativeGaussGrad(l Level, grad, dls, y, x, weight, w *float32, features int) bool { return false }
 
-func nativeGaussGradMask(l Level, g, dls, y, x, mask, weight, w *float32, features int) bool {
+func nativeGaussGradMask(l Level, grad, dls, y, x, mask, weight, w *float32, features int) bool {
 	return false
 }
 
-func nativeBernGrad(l Level, g, y, x, weight *float32, features int, keep, smooth float32) bool {
+func nativeBernGrad(l Level, grad, y, x, weight *float32, features int, keep, smooth float32) bool {
 	return false
 }
 
-func nativeBernGradMask(l Level, g, y, x, mask, weight *float32, features int, keep, smooth float32) bool {
+func nativeBernGradMask(l Level, grad, y, x, mask, weight *float32, features int, keep, smooth float32) bool {
 	return false
 }
 

@@ -86,7 +86,7 @@ func (f *function) offset(name string) (at, size int) {
 		}
 		size += n
 	}
-	return at, (size + 7) / 8 * 8
+	return at, size
 }
 
 // A target is a set of instructions that functions are written for.
@@ -99,7 +99,6 @@ type target struct {
 var targets = []*target{
 	{arch: "amd64", suffix: "AVX2", level: "avx2", levels: "AVX2", make: newAMD64},
 	{arch: "amd64", suffix: "AVX512", level: "avx512", levels: "AVX512, BF16", make: newAMD64},
-	{arch: "arm64", suffix: "NEON", level: "neon", levels: "NEON", make: newARM64},
 }
 
 // variant returns the name of the function's code for t, or "" where it has

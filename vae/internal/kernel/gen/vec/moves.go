@@ -1,0 +1,3 @@
+package main
+
+var moves = map[string]map[string]string{}
