@@ -1,11 +1,6 @@
 package train
 
-import (
-	"math"
-	"math/bits"
-
-	"github.com/elbo-stream/elbo/vae/internal/kernel"
-)
+import "math/bits"
 
 // Every random number of a training is a pure function of the seed and of what
 // it is for, so that neither workers nor a resumed run change it. The mixer is
@@ -77,31 +72,4 @@ func Permutation(seed, epoch uint64, n int) []uint32 {
 // and a larger share holds out what a smaller one does and more.
 func HeldOut(seed uint64, row int64, share float64) bool {
 	return float64(hash(seed, streamHeldOut, uint64(row))>>11)/(1<<53) < share
-}
-
-// uniform maps a key to (0, 1).
-func uniform(key uint64) float64 { return (float64(key>>11) + 0.5) / (1 << 53) }
-
-// Normals fills dst, a tile [latents][kernel.Rows], with standard normal numbers
-// (Box and Muller 1958, in float64). The number at latent l and lane r depends
-// on seed, step, from+r and l alone: from is the place of the tile's first row
-// in its batch, so that any split of a batch draws the same numbers. It panics
-// when dst has another length.
-func Normals(dst []float32, seed, step uint64, from, latents int) {
-	if len(dst) != latents*kernel.Rows {
-		panic("train: len(dst) is not latents*kernel.Rows")
-	}
-	key := stir(mix(seed+golden64), step)
-	for r := range kernel.Rows {
-		row := stir(key, uint64(from+r))
-		for l := 0; l < latents; l += 2 { // one radius and angle serve two latents
-			k := stir(row, uint64(l))
-			radius := math.Sqrt(-2 * math.Log(uniform(k)))
-			sin, cos := math.Sincos(2 * math.Pi * uniform(mix(k+golden64)))
-			dst[l*kernel.Rows+r] = float32(radius * cos)
-			if l+1 < latents {
-				dst[(l+1)*kernel.Rows+r] = float32(radius * sin)
-			}
-		}
-	}
 }
