@@ -39,16 +39,19 @@ type frame struct {
 	gone   []int // virtual registers released early in this instruction
 }
 
-// lower writes the body of f for t.
+// lower writes the body of f for t, with as many pieces at a time as registers
+// allow, and then with as many constants in registers as are left.
 func lower(f *function, t *target, table *constants) string {
 	b := t.make(t)
-	p := &program{f: f, t: t, width: b.width()}
-	f.build(p)
-	p.check()
-	consts := p.constants()
-	for n := len(consts); n >= 0; n-- {
-		if body, ok := try(p, b, table, consts[:n]); ok {
-			return body
+	for group := 4; group > 0; group /= 2 {
+		p := &program{f: f, t: t, width: b.width(), group: group}
+		f.build(p)
+		p.check()
+		consts := p.constants()
+		for n := len(consts); n >= 0; n-- {
+			if body, ok := try(p, b, table, consts[:n]); ok {
+				return body
+			}
 		}
 	}
 	panic(fmt.Sprintf("%s for %s: out of registers", f.name, t.suffix))

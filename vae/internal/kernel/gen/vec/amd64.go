@@ -362,6 +362,8 @@ func (a *amd64) address(fr *frame, in *instr) bool {
 		fr.say("SHLQ $%d, %s", in.imm, r())
 	case opShrImm:
 		fr.say("SHRQ $%d, %s", in.imm, r())
+	case opAndImm:
+		fr.say("ANDQ $%d, %s", in.imm, r())
 	case opZero:
 		fr.say("XORL %s, %s", r(), r())
 	case opStoreWord:

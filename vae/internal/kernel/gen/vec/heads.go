@@ -27,9 +27,9 @@ func (p *program) smoothing(weights bool) []value {
 	return []value{p.scalar("keep"), p.scalar("smooth")}
 }
 
-// sums adds the terms of every feature to err. The error of a slice stays in
-// registers.
-func sums(f term, weights bool) func(*program) {
+// sums adds the terms of every feature to err. The errors stay in registers,
+// but for those of a whole tile whose terms need the registers themselves.
+func sums(f term, weights, heavy bool) func(*program) {
 	return func(p *program) {
 		w := walk{tiles: []string{"y", "x"}, lanes: []string{"err"}, count: "features", slices: "slices"}
 		if weights {
@@ -40,21 +40,32 @@ func sums(f term, weights bool) func(*program) {
 		p.arg("features", "slices")
 		by := p.smoothing(weights)
 		var acc []value
+		inMemory := func(pieces int) bool { return heavy && pieces > p.pieces() }
 		p.walk(w, true, func(pieces int) {
-			acc = p.accumulators("err", pieces)
+			if !inMemory(pieces) {
+				acc = p.accumulators("err", pieces)
+			}
 		}, func(pieces int) {
 			if weights {
 				by = []value{p.feature("w")}
 			}
-			for i := range pieces {
+			p.together(pieces, func(i int) {
 				off := i * p.bytes()
 				q := f(p, p.load("y", off), at("x", off), by)
-				p.set(acc[i], opAdd, acc[i], q)
-			}
+				if inMemory(pieces) {
+					p.store(p.plus(q, at("err", off)), "err", off)
+				} else {
+					p.set(acc[i], opAdd, acc[i], q)
+				}
+			})
 			if weights {
 				p.release(by...)
 			}
-		}, func(pieces int) { p.spill(acc, "err") })
+		}, func(pieces int) {
+			if !inMemory(pieces) {
+				p.spill(acc, "err")
+			}
+		})
 		p.end()
 	}
 }
@@ -99,10 +110,10 @@ func terms(f term, weights bool) func(*program) {
 			if weights {
 				by = []value{p.feature("w")}
 			}
-			for i := range pieces {
+			p.together(pieces, func(i int) {
 				off := i * p.bytes()
 				p.store(f(p, p.load("y", off), at("x", off), by), "t", off)
-			}
+			})
 			if weights {
 				p.release(by...)
 			}
@@ -202,12 +213,12 @@ func catTerms(p *program) {
 	p.loop("slices", func() {
 		tops, total, picked := p.top("outputs"), p.zeros(), p.zeros()
 		p.features("outputs", []string{"y", "x"}, func() {
-			for i := range tops {
+			p.together(len(tops), func(i int) {
 				off := i * p.bytes()
 				y := p.load("y", off)
 				p.set(picked[i], opAdd, picked[i], p.times(y, at("x", off)))
 				p.set(total[i], opAdd, total[i], p.catExp(y, tops[i]))
-			}
+			})
 		})
 		p.reg(opAddReg, "y", "back", 0)
 		for i := range tops {
@@ -235,12 +246,12 @@ func catGrad(p *program) {
 	p.loop("slice", func() {
 		tops, total := p.top("outputs"), p.zeros()
 		p.features("outputs", []string{"y", "grad"}, func() {
-			for i := range tops {
+			p.together(len(tops), func(i int) {
 				off := i * p.bytes()
 				e := p.catExp(p.load("y", off), tops[i])
 				p.set(total[i], opAdd, total[i], e)
 				p.store(e, "grad", off)
-			}
+			})
 		})
 		p.release(tops...)
 		last := p.pin(smooth) // what the target gets on top: 0 but for the last output
@@ -272,12 +283,11 @@ func catGrad(p *program) {
 	p.end()
 }
 
-// lanes runs body for each feature and each of the four slices of its tile.
-func (p *program) wholeTiles(tiles, features []string, body func(off, piece int), after func()) {
+// wholeTiles runs body for each feature and each of the four slices of its tile.
+func (p *program) wholeTiles(tiles, features []string, before func(), body func(off, piece int), after func()) {
 	p.loop("features", func() {
-		for i := range 4 * p.pieces() {
-			body(i*p.bytes(), i%p.pieces())
-		}
+		before()
+		p.together(4*p.pieces(), func(i int) { body(i*p.bytes(), i%p.pieces()) })
 		after()
 		p.advance(256, tiles...)
 		p.advance(4, features...)
@@ -287,9 +297,9 @@ func (p *program) wholeTiles(tiles, features []string, body func(off, piece int)
 func sumLanes(p *program) {
 	p.arg("db", "dy", "features")
 	var s []value
-	p.wholeTiles([]string{"dy"}, []string{"db"}, func(off, piece int) {
+	p.wholeTiles([]string{"dy"}, []string{"db"}, func() { s = nil }, func(off, piece int) {
 		if off < 64 {
-			s = append(s[:piece], p.load("dy", off))
+			s = append(s, p.load("dy", off))
 		} else {
 			s[piece] = p.plus(s[piece], at("dy", off))
 		}
@@ -310,10 +320,7 @@ func gaussGrad(mask bool) func(*program) {
 		p.arg("dls", "weight", "w", "features")
 		var s []value
 		var w value
-		p.wholeTiles(tiles, []string{"dls", "w"}, func(off, piece int) {
-			if off == 0 {
-				w = p.feature("w")
-			}
+		p.wholeTiles(tiles, []string{"dls", "w"}, func() { s, w = nil, p.feature("w") }, func(off, piece int) {
 			m := p.load("weight", off)
 			if mask {
 				m = p.times(m, at("mask", off))
@@ -322,7 +329,7 @@ func gaussGrad(mask bool) func(*program) {
 			p.store(p.times(p.times(m, w), d), "grad", off)
 			v := p.times(m, p.minus(k(1), p.times(p.times(w, d), d)))
 			if off < 64 {
-				s = append(s[:piece], v)
+				s = append(s, v)
 			} else {
 				s[piece] = p.plus(s[piece], v)
 			}
@@ -343,7 +350,7 @@ func bernGrad(mask bool) func(*program) {
 		p.arg(tiles...)
 		p.arg("weight", "features")
 		keep, smooth := p.scalar("keep"), p.scalar("smooth")
-		p.wholeTiles(tiles, nil, func(off, _ int) {
+		p.wholeTiles(tiles, nil, func() {}, func(off, _ int) {
 			m := p.load("weight", off)
 			if mask {
 				m = p.times(m, at("mask", off))

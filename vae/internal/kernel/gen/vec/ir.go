@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"math/bits"
 )
 
 // An op is an operation of the small language that programs are written in. The
@@ -62,6 +63,7 @@ const (
 	opCopyReg
 	opShlImm
 	opShrImm
+	opAndImm
 	opZero
 	opStoreWord
 	opPrefetch
@@ -107,6 +109,7 @@ type program struct {
 	f     *function
 	t     *target
 	width int // floats in a register
+	group int // pieces that are worked on at the same time
 	code  []instr
 	regs  []vreg // from 1
 	block int
@@ -261,16 +264,49 @@ func (p *program) loop(counter string, body func()) {
 	p.place(end)
 }
 
+// together runs body for the pieces 0..n-1, group of them at a time with their
+// instructions in turns: one chain of dependent operations fills a core's
+// scheduler, several let it run ahead.
+func (p *program) together(n int, body func(piece int)) {
+	for lo := 0; lo < n; lo += p.group {
+		before := p.code
+		var streams [][]instr
+		for i := lo; i < min(lo+p.group, n); i++ {
+			p.code = nil
+			body(i)
+			streams = append(streams, p.code)
+		}
+		p.code = before
+		for at, left := 0, true; left; at++ {
+			left = false
+			for _, s := range streams {
+				if at < len(s) {
+					p.code = append(p.code, s[at])
+					left = true
+				}
+			}
+		}
+	}
+}
+
 // flat runs body for each piece of n floats, n a multiple of 16, with the offset
 // of the piece; ptrs are the vectors that advance.
 func (p *program) flat(ptrs []string, body func(off int)) {
+	pass := func(floats int) {
+		p.loop("n", func() {
+			p.together(floats/p.width, func(i int) { body(i * p.bytes()) })
+			p.advance(4*floats, ptrs...)
+		})
+	}
+	if floats := p.group * p.width; floats > 16 {
+		p.reg(opCopyReg, "rest", "n", 0)
+		p.reg(opShrImm, "n", "", bits.TrailingZeros(uint(floats)))
+		pass(floats)
+		p.reg(opCopyReg, "n", "rest", 0)
+		p.reg(opAndImm, "n", "", floats-1)
+	}
 	p.reg(opShrImm, "n", "", 4)
-	p.loop("n", func() {
-		for i := range p.pieces() {
-			body(i * p.bytes())
-		}
-		p.advance(64, ptrs...)
-	})
+	pass(16)
 }
 
 func (p *program) advance(n int, ptrs ...string) {

@@ -16,9 +16,9 @@ var (
 		-0.132087931, 0.1300484091, -0.07823394984}
 	// expm1(v) - v = v*v*q(v) on [-1/2, 1/2], 6.7e-10.
 	klPoly = []float64{0.5, 0.1666666716, 0.04166666418, 0.008333182894, 0.001388904057, 0.0001996195642, 2.484167999e-05}
-	// Phi(-a) = exp(-a*a/2)*t*q(t), t = 1/(1+tailScale*a), on [0, 13.3], 3.4e-9.
-	tailPoly = []float64{0.1196864843, 0.1195756197, 0.1102055386, 0.07852189243, 0.09579319507, -0.07877761126,
-		0.1910418719, -0.2276794314, 0.1122170761, -0.02058464848}
+	// Phi(-a) = exp(-a*a/2)*t*q(t-3/4), t = 1/(1+tailScale*a), on [0, 13.3], 3.4e-9.
+	tailPoly = []float64{0.3293991089, 0.5440547466, 0.5102286339, 0.1968366802, -0.07959220558, -0.07807603478,
+		0.03367534652, 0.02878389694, -0.02672930062, -0.02058464848}
 )
 
 const (
@@ -127,7 +127,7 @@ func (p *program) softplus(x value) value {
 // phi returns x held to the range where exp(-x*x/2) is above 0, that
 // exponential, and the normal distribution's Phi(x).
 func (p *program) phi(x value) (held, e, area value) {
-	held = p.min(k(13.3), p.max(k(-13.3), x))
+	held = p.min(k(13.26), p.max(k(-13.26), x))
 	a := p.and(held, restBits)
 	s := p.times(a, a)
 	lost := p.fnma(a, a, s) // what rounding took from s, with its sign turned
@@ -139,7 +139,7 @@ func (p *program) phi(x value) (held, e, area value) {
 	r = p.fma(lost, k(0.5), r)
 	e = p.expReduced(r, p.iadd(p.shl(t, 23), oneBits))
 	u := p.over(k(1), p.fma(a, k(tailScale), k(1)))
-	tail := p.times(p.times(u, p.horner(u, tailPoly)), e)
+	tail := p.times(p.times(u, p.horner(p.minus(u, k(0.75)), tailPoly)), e)
 	area = p.choose(p.less(k(0), held), p.minus(k(1), tail), tail)
 	return held, e, area
 }

@@ -22,7 +22,7 @@ var programs = map[string]func(*program){
 	"RMSProp": rmsprop(false), "RMSPropMomentum": rmsprop(true),
 	"Add": binary(opAdd), "Mul": binary(opMul), "Scale": scale, "SumSquares": sumSquares,
 
-	"GaussSum": sums(gaussTerm, true), "GaussSigmoidSum": sums(gaussSigmoidTerm, true), "BernSum": sums(bernTerm, false),
+	"GaussSum": sums(gaussTerm, true, false), "GaussSigmoidSum": sums(gaussSigmoidTerm, true, true), "BernSum": sums(bernTerm, false, true),
 	"GaussTerms": terms(gaussTerm, true), "BernTerms": terms(bernTerm, false),
 	"AddTerms": addTerms, "MaskTerms": maskTerms, "GaussRow": gaussRow, "BernRow": bernRow,
 	"CatTerms": catTerms, "CatGrad": catGrad, "SumLanes": sumLanes,
@@ -110,9 +110,7 @@ func klBack(p *program) {
 		p.reg(opZero, "slice", "", 0)
 		p.reg(opAddImm, "slice", "", 4)
 		p.loop("slice", func() {
-			for i := range p.pieces() {
-				p.klBackPiece(i*p.bytes(), beta, half, freeBits)
-			}
+			p.together(p.pieces(), func(i int) { p.klBackPiece(i*p.bytes(), beta, half, freeBits) })
 			p.advance(64, append(tiles, "weight")...)
 		})
 		p.advance(-256, "weight")
