@@ -28,7 +28,7 @@ type pool struct {
 	sums    *kernel.Sums
 }
 
-// A shard is a part of a batch. Its gradient is zero between two steps.
+// A shard is a part of a batch.
 type shard struct {
 	grads []float32
 	sums  *kernel.Sums
@@ -112,12 +112,13 @@ func (p *pool) gradients(params []float32, b batch, seed, step uint64, o kernel.
 		s := shards[i]
 		s.sums.Clear()
 		t.Begin(params, o)
-		for tile := i * tiles / len(shards); tile < (i+1)*tiles/len(shards); tile++ {
+		first := i * tiles / len(shards)
+		for tile := first; tile < (i+1)*tiles/len(shards); tile++ {
 			from := tile * kernel.Rows
 			index := b.index[from:min(from+kernel.Rows, len(b.index))]
 			b.rows.fill(index, t)
 			Normals(t.Noise, key, step, from, p.net.Latent)
-			t.Gradients(s.grads, s.sums, len(index), float32(1/float64(len(b.index))))
+			t.Gradients(s.grads, tile > first, s.sums, len(index), float32(1/float64(len(b.index))))
 		}
 	})
 	p.sums.Clear()
@@ -136,14 +137,13 @@ func (p *pool) gradients(params []float32, b batch, seed, step uint64, o kernel.
 	return out
 }
 
-// reduce adds the shards' gradients in order to the first one, zeroes the others
-// and returns the norm of the sum.
+// reduce adds the shards' gradients in order to the first one and returns the
+// norm of the sum.
 func (p *pool) reduce(shards []shard) float64 {
 	p.chunks(func(i, lo, hi int) {
 		dst := shards[0].grads[lo:hi]
 		for _, s := range shards[1:] {
 			kernel.Add(p.level, dst, s.grads[lo:hi])
-			clear(s.grads[lo:hi])
 		}
 		p.squares[i] = kernel.SumSquares(p.level, dst)
 	})
@@ -155,7 +155,7 @@ func (p *pool) reduce(shards []shard) float64 {
 }
 
 // update moves the parameters against the gradient that gradients left, whose
-// norm is given, shortened to clip. The gradient is zero after it.
+// norm is given, shortened to clip.
 func (p *pool) update(o optimizer, params []float32, lr, norm, clip float64) {
 	o.begin(lr)
 	p.chunks(func(_, lo, hi int) {
@@ -164,7 +164,6 @@ func (p *pool) update(o optimizer, params []float32, lr, norm, clip float64) {
 			kernel.Scale(p.level, g, float32(clip/norm))
 		}
 		o.part(params, g, lo, hi)
-		clear(g)
 	})
 }
 

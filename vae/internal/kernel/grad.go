@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"math/bits"
+	"unsafe"
 )
 
 // A Trainer takes tiles of one Net forward and backward at one level: the fast
@@ -28,6 +29,7 @@ type Trainer struct {
 	level  Level
 	params []float32
 	o      Objective
+	add    bool              // to the gradients that are there
 	slow   *Scratch[float32] // at Generic, where the fields below are not used
 	parts  []headPart
 	costs  bool // some block has a presence cost
@@ -230,21 +232,27 @@ func live(rows int) uint64 {
 	return 1<<rows - 1 // a shift by 64 gives 0, and so all bits
 }
 
-// Gradients adds the gradient of the objective over the first rows of the tile
-// to grads (laid out as the parameters) and what the rows cost to sums. Each row
-// counts with weight share.
-func (t *Trainer) Gradients(grads []float32, sums *Sums, rows int, share float32) {
+// Gradients writes the gradient of the objective over the first rows of the tile
+// to grads (laid out as the parameters), or adds it, and adds what the rows cost
+// to sums. Each row counts with weight share.
+func (t *Trainer) Gradients(grads []float32, add bool, sums *Sums, rows int, share float32) {
 	clear(t.weight[:])
 	for r := range t.weight[:rows] {
 		t.weight[r] = share
 	}
 	if t.slow != nil {
+		if !add {
+			clear(grads)
+		}
 		t.slowMask(live(rows))
 		Gradients(t.net, t.slow, t.params, grads, t.Noise, t.weight[:], t.o)
 		t.slowSums(sums, rows)
 		return
 	}
 	n, l := t.net, t.level
+	if t.add = add; !add {
+		clear(grads[n.LogSD:])
+	}
 	e := len(n.Encoder)
 	h := t.encode()
 	raw := h[n.Latent*Rows:]
@@ -460,12 +468,51 @@ func (t *Trainer) back(layers []Layer, first int, x, dx, grads []float32) {
 		}
 		xt := t.xt[:Blocks(l.In)*Lanes*Rows]
 		vecTranspose(t.level, xt, in, l.In)
-		DenseWeightsFast(t.level, grads[l.W:l.W+l.In*l.Out], g, xt, l.In, l.Out, t.tail)
+		if t.add {
+			DenseWeightsFast(t.level, grads[l.W:l.W+l.In*l.Out], g, xt, l.In, l.Out, t.tail)
+		} else {
+			writeWeights(t.level, grads[l.W:l.W+l.In*l.Out], g, xt, l.In, l.Out, t.tail)
+			clear(grads[l.B : l.B+l.Out])
+		}
 		vecSumLanes(t.level, grads[l.B:l.B+l.Out], g)
 		if to != nil {
 			DenseInputFast(t.level, to, g, t.params[l.W:l.W+l.In*l.Out], l.In, l.Out)
 		}
 		t.ga, t.gb = t.gb, t.ga
+	}
+}
+
+// writeWeights is DenseWeightsFast for gradients that start at zero: what dw holds
+// is neither read nor kept. The level is a native one.
+func writeWeights(level Level, dw, dy, xt []float32, in, out int, tail []float32) {
+	if level = float(level); level == Generic {
+		clear(dw)
+		weightsGeneric(dw, dy, xt, in, out)
+		return
+	}
+	var zeros [maxGroup]float32
+	rest := in % Lanes
+	whole := in - rest
+	slices := func(dw, xt []float32, stride, n int) {
+		a := gemmArgs{x: ptr(xt), init: unsafe.Pointer(&zeros), k: Rows, slices: n, xk: Lanes * 4, xs: Rows * Lanes * 4,
+			wk: 4, wj: Rows * 4, yj: stride}
+		inGroups(level, &a, out, func(j, n int) {
+			a.y = unsafe.Add(ptr(dw), j*stride)
+			a.w = unsafe.Add(ptr(dy), j*Rows*4)
+			a.wg, a.yg = n*Rows*4, n*stride
+		})
+	}
+	if whole > 0 {
+		slices(dw, xt, in*4, whole/Lanes)
+	}
+	if rest > 0 {
+		slices(tail, xt[whole*Rows:], Lanes*4, 1)
+		for j := range out {
+			to, from := dw[j*in+whole:(j+1)*in], tail[j*Lanes:][:rest]
+			for i, v := range from {
+				to[i] = v
+			}
+		}
 	}
 }
 

@@ -81,7 +81,7 @@ func TestGradTrainerAgreesWithFloat64(t *testing.T) {
 				want, s := gradients[float64](p)
 				tr, sums := trainer(p, l), kernel.NewSums(p.n)
 				got := make([]float32, p.n.Params)
-				tr.Gradients(got, sums, c.rows, float32(p.weight[0]))
+				tr.Gradients(got, false, sums, c.rows, float32(p.weight[0]))
 				var diff, norm float64
 				for i := range got {
 					d := float64(got[i]) - want[i]
@@ -164,7 +164,7 @@ func TestGradLevelsGiveTheSameBits(t *testing.T) {
 					continue
 				}
 				tr, g := trainer(p, l), make([]float32, p.n.Params)
-				tr.Gradients(g, kernel.NewSums(p.n), c.rows, float32(p.weight[0]))
+				tr.Gradients(g, false, kernel.NewSums(p.n), c.rows, float32(p.weight[0]))
 				tr.Score(kernel.NewSums(p.n), c.rows)
 				if first == nil {
 					first, firstRecon = g, tr.Recon
@@ -181,8 +181,12 @@ func TestGradTrainerAdds(t *testing.T) {
 	eachLevel(t, func(t *testing.T, l kernel.Level) {
 		p := trainerShapes()["wide, partial, missing"].problem()
 		tr, once, sums := trainer(p, l), make([]float32, p.n.Params), kernel.NewSums(p.n)
-		step := func(g []float32) { tr.Gradients(g, sums, 29, float32(p.weight[0])) }
+		step := func(g []float32) { tr.Gradients(g, true, sums, 29, float32(p.weight[0])) }
 		step(once)
+		over := randoms[float32](newRand(1), p.n.Params)
+		if tr.Gradients(over, false, kernel.NewSums(p.n), 29, float32(p.weight[0])); !slices.Equal(over, once) {
+			t.Error("gradients that are written differ from those that are added to zero")
+		}
 		one := append([]float64(nil), sums.Terms...)
 		thrice := make([]float32, p.n.Params)
 		for range 3 {
@@ -201,6 +205,9 @@ func TestGradTrainerAdds(t *testing.T) {
 		if n := testing.AllocsPerRun(5, func() { step(thrice) }); n != 0 {
 			t.Errorf("Gradients: %v allocations, want 0", n)
 		}
+		if n := testing.AllocsPerRun(5, func() { tr.Gradients(over, false, sums, 29, 0.1) }); n != 0 {
+			t.Errorf("Gradients, written: %v allocations, want 0", n)
+		}
 		if n := testing.AllocsPerRun(5, func() { tr.Score(sums, 29) }); n != 0 {
 			t.Errorf("Score: %v allocations, want 0", n)
 		}
@@ -216,7 +223,7 @@ func TestGradUnusedLanesCountNothing(t *testing.T) {
 		p := shapes()["partial tile"].problem()
 		run := func() []float32 {
 			g := make([]float32, p.n.Params)
-			trainer(p, l).Gradients(g, kernel.NewSums(p.n), 37, float32(p.weight[0]))
+			trainer(p, l).Gradients(g, false, kernel.NewSums(p.n), 37, float32(p.weight[0]))
 			return g
 		}
 		want := run()
@@ -262,7 +269,7 @@ func sameAsFloat64(t *testing.T, p *problem, l kernel.Level, what string) {
 	p.round()
 	want, _ := gradients[float64](p)
 	got := make([]float32, p.n.Params)
-	trainer(p, l).Gradients(got, kernel.NewSums(p.n), p.rows(), float32(p.weight[0]))
+	trainer(p, l).Gradients(got, false, kernel.NewSums(p.n), p.rows(), float32(p.weight[0]))
 	top := 0.0
 	for _, v := range want {
 		top = max(top, math.Abs(v))
@@ -307,7 +314,7 @@ func TestGradNaN(t *testing.T) {
 		p := shapes()["mixture"].problem()
 		p.params[0] = math.NaN()
 		g, sums := make([]float32, p.n.Params), kernel.NewSums(p.n)
-		trainer(p, l).Gradients(g, sums, rows, 1./rows)
+		trainer(p, l).Gradients(g, false, sums, rows, 1./rows)
 		if !math.IsNaN(sums.Terms[0]) || !math.IsNaN(sums.KL[0]) || g[p.n.Encoder[0].B] == g[p.n.Encoder[0].B] {
 			t.Errorf("a weight of NaN: terms %v, KL %v, gradient %v, want NaN", sums.Terms[0], sums.KL[0], g[p.n.Encoder[0].B])
 		}
@@ -347,7 +354,7 @@ func BenchmarkGradTrainer(b *testing.B) {
 				}
 				tr.Begin(params, kernel.Objective{Beta: 1})
 				for b.Loop() {
-					tr.Gradients(g, sums, rows, 1./rows)
+					tr.Gradients(g, true, sums, rows, 1./rows)
 				}
 				first := c.n.Encoder[0].In * c.n.Encoder[0].Out
 				seconds := b.Elapsed().Seconds()
