@@ -13,7 +13,6 @@
 package main
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,7 +29,7 @@ import (
 )
 
 func main() {
-	if err := run(context.Background(), os.Args[1:], os.Getenv, os.Stdout); err != nil {
+	if err := run(os.Args[1:], os.Getenv, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
@@ -44,7 +43,7 @@ type settings struct {
 	dir     string
 }
 
-func run(ctx context.Context, args []string, env func(string) string, out io.Writer) error {
+func run(args []string, env func(string) string, out io.Writer) error {
 	job := "score"
 	if len(args) > 0 {
 		job = args[0]
@@ -63,7 +62,7 @@ func run(ctx context.Context, args []string, env func(string) string, out io.Wri
 		case "score":
 			err = score(n, s, precision(kernel), out)
 		case "train":
-			err = steps(ctx, n, s, out)
+			err = steps(n, s, out)
 		default:
 			return fmt.Errorf("unknown job %q: want score or train", job)
 		}
@@ -191,9 +190,9 @@ func score(n bench.Net, s settings, precision string, out io.Writer) error {
 }
 
 // steps measures training one net.
-func steps(ctx context.Context, n bench.Net, s settings, out io.Writer) error {
+func steps(n bench.Net, s settings, out io.Writer) error {
 	for _, b := range s.batches {
-		rate, err := bench.TrainSteps(ctx, n, b, s.long)
+		rate, err := bench.TrainSteps(n, b, s.long)
 		if err != nil {
 			return err
 		}

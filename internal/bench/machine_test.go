@@ -1,0 +1,27 @@
+package bench
+
+import (
+	"runtime"
+	"testing"
+)
+
+func TestNameIn(t *testing.T) {
+	for text, want := range map[string]string{
+		"processor\t: 0\ncpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\n\nprocessor\t: 1\nmodel name\t: other\n": "AMD EPYC (family 25 model 1)",
+		"model name : Some CPU\n":   "Some CPU",
+		"BogoMIPS : 50.00\n":        runtime.GOARCH,
+		"":                          runtime.GOARCH,
+		"model name\t: A\n\nx: y\n": "A",
+	} {
+		if got := nameIn(text); got != want {
+			t.Errorf("nameIn(%q) = %q, want %q", text, got, want)
+		}
+	}
+	m, err := ThisMachine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.CPU == "" || m.Cores < 1 || m.Kernel == "" || m.Why == "" || m.Go == "" {
+		t.Errorf("ThisMachine() = %+v", m)
+	}
+}
