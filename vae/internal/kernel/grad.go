@@ -33,6 +33,8 @@ type Trainer struct {
 	slow   *Scratch[float32] // at Generic, where the fields below are not used
 	parts  []headPart
 	costs  bool // some block has a presence cost
+	// present is what it costs that a block is there, at its first feature.
+	present []float64
 	// learned says which features have a standard deviation to learn.
 	learned []bool
 
@@ -163,11 +165,14 @@ func NewTrainer(n *Net, level Level) *Trainer {
 	}
 	t.w, t.half, t.offset, t.dls = make([]float32, n.Features), make([]float32, n.Features), make([]float32, n.Features), make([]float32, part)
 	t.Mu, t.KL, t.lv, t.sd, t.z, t.dz = tile(n.Latent), tile(n.Latent), tile(n.Latent), tile(n.Latent), tile(n.Latent), tile(n.Latent)
-	t.learned = make([]bool, n.Features)
+	t.learned, t.present = make([]bool, n.Features), make([]float64, n.Features)
 	for _, b := range n.Blocks {
 		for f := b.From; f < b.From+b.N; f++ {
-			t.learned[f] = b.Kind == Gaussian
+			if t.learned[f] = b.Kind == Gaussian; b.Kind == GaussianFixed {
+				t.setSD(f, 1/(b.SD*b.SD), math.Log(b.SD))
+			}
 		}
+		t.present[b.From] = b.Present
 		t.costs = t.costs || b.Present != 0 || b.Missing != 0
 	}
 	return t
@@ -206,22 +211,17 @@ func (t *Trainer) Fill(store []float32, index []uint32) {
 // params and must be called again whenever they have changed.
 func (t *Trainer) Begin(params []float32, o Objective) {
 	t.params, t.o = params, o
-	if t.slow != nil {
-		return
-	}
-	for _, b := range t.net.Blocks {
-		if b.Kind != Gaussian && b.Kind != GaussianFixed {
-			continue
-		}
-		w, ls := 1/(b.SD*b.SD), math.Log(b.SD)
-		for f := b.From; f < b.From+b.N; f++ {
-			if b.Kind == Gaussian {
-				ls = t.net.clampLogSD(float64(params[t.net.LogSD+f]))
-				w = math.Exp(-2 * ls)
-			}
-			t.w[f], t.half[f], t.offset[f] = float32(w), float32(0.5*w), float32(ls+HalfLog2Pi)
+	for f, learned := range t.learned {
+		if learned {
+			ls := t.net.clampLogSD(float64(params[t.net.LogSD+f]))
+			t.setSD(f, math.Exp(-2*ls), ls)
 		}
 	}
+}
+
+// setSD sets the standard deviation of a Gaussian feature: 1/sd^2 and log(sd).
+func (t *Trainer) setSD(f int, w, ls float64) {
+	t.w[f], t.half[f], t.offset[f] = float32(w), float32(0.5*w), float32(ls+HalfLog2Pi)
 }
 
 // live returns the bits of the first rows lanes.
@@ -449,9 +449,15 @@ func (t *Trainer) addCosts(sums *Sums, rows int) {
 	if !t.costs {
 		return
 	}
-	for _, b := range t.net.Blocks {
-		gone := bits.OnesCount64(t.gone(b, live(rows)))
-		sums.Terms[b.From] += float64(rows-gone)*b.Present + float64(gone)*b.Missing
+	gaps := uint64(0)
+	for f, c := range t.present {
+		sums.Terms[f] += float64(rows) * c
+		gaps |= t.Missing[f]
+	}
+	if used := live(rows); gaps&used != 0 {
+		for _, b := range t.net.Blocks {
+			sums.Terms[b.From] += float64(bits.OnesCount64(t.gone(b, used))) * (b.Missing - b.Present)
+		}
 	}
 }
 
