@@ -526,7 +526,20 @@ func nativeBernRow(l Level, q, y, x *float32, n int, keep, smooth float32) bool 
 	return true
 }
 
-func nativeChain(l Level, acc, q *float32, n, stride, rows int) bool { return false }
+//go:noescape
+func vecChainAVX2(acc, q *float32, n, stride, rows int)
+
+func nativeChain(l Level, acc, q *float32, n, stride, rows int) bool {
+	switch l {
+	case AVX2:
+		vecChainAVX2(acc, q, n, stride, rows)
+	case AVX512, BF16:
+		vecChainAVX2(acc, q, n, stride, rows)
+	default:
+		return false
+	}
+	return true
+}
 
 //go:noescape
 func vecCatTermsAVX2(t, y, x *float32, outputs, slices int, smooth float32)
@@ -870,6 +883,32 @@ func nativePackF64(l Level, dst *float32, src *float64, slices int, mean, inv fl
 	return true
 }
 
-func nativeTranspose(l Level, dst, src *float32, n int) bool { return false }
+//go:noescape
+func vecTransposeAVX2(dst, src *float32, n int)
 
-func nativeGather(l Level, dst *float32, rows **float32, n int) bool { return false }
+func nativeTranspose(l Level, dst, src *float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecTransposeAVX2(dst, src, n)
+	case AVX512, BF16:
+		vecTransposeAVX2(dst, src, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecGatherAVX2(dst *float32, rows **float32, n int)
+
+func nativeGather(l Level, dst *float32, rows **float32, n int) bool {
+	switch l {
+	case AVX2:
+		vecGatherAVX2(dst, rows, n)
+	case AVX512, BF16:
+		vecGatherAVX2(dst, rows, n)
+	default:
+		return false
+	}
+	return true
+}

@@ -96,7 +96,11 @@ func TestVecActivate(t *testing.T) {
 					if e := math.Abs(float64(y[i])-want) / math.Abs(want) / 0x1p-24; math.Abs(want) > 1e-35 && e > worst {
 						worst, where = e, v
 					}
-					if !near(y[i], want, 6, 1e-36) {
+					bound := 4.0
+					if a == GELU && v < -0.6 {
+						bound = 8 // far below 0, where its values are small
+					}
+					if !near(y[i], want, bound, 1e-36) {
 						t.Fatalf("%v(%v) = %v, want %v", a, v, y[i], want)
 					}
 				}

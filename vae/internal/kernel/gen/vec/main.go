@@ -195,5 +195,8 @@ func assemble(list []*function, t *target) []byte {
 		fmt.Fprintf(&b, "// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n%s\n", name, f.signature(), name, size, body)
 	}
 	b.WriteString(table.data())
+	if t.level == "avx2" {
+		b.WriteString(zeros(t.arch))
+	}
 	return b.Bytes()
 }

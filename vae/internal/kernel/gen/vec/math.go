@@ -19,6 +19,8 @@ var (
 	// Phi(-a) = exp(-a*a/2)*t*q(t-3/4), t = 1/(1+tailScale*a), on [0, 13.3], 3.4e-9.
 	tailPoly = []float64{0.3293991089, 0.5440547466, 0.5102286339, 0.1968366802, -0.07959220558, -0.07807603478,
 		0.03367534652, 0.02878389694, -0.02672930062, -0.02058464848}
+	// Phi(x) = 1/2 + x*q(x*x) on [-0.65, 0.65], 8.5e-9.
+	middlePoly = []float64{0.3989421725, -0.06648661941, 0.009941200726, -0.001083266572}
 )
 
 const (
@@ -141,7 +143,8 @@ func (p *program) phi(x value) (held, e, area value) {
 	u := p.over(k(1), p.fma(a, k(tailScale), k(1)))
 	tail := p.times(p.times(u, p.horner(p.minus(u, k(0.75)), tailPoly)), e)
 	area = p.choose(p.less(k(0), held), p.minus(k(1), tail), tail)
-	return held, e, area
+	middle := p.fma(held, p.horner(s, middlePoly), k(0.5))
+	return held, e, p.choose(p.less(a, k(0.65)), middle, area)
 }
 
 func (p *program) gelu(x value) value {
