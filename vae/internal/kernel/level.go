@@ -65,6 +65,9 @@ func choose(name string, have []Level) (Level, error) {
 		}
 		return best, nil
 	}
+	if name == BF16.String() {
+		return Generic, fmt.Errorf("%s=%s: bfloat16 is a precision that a job asks for (--precision bf16), not a level of the process", LevelVariable, name)
+	}
 	for l, n := range levelNames {
 		if n != name {
 			continue
@@ -76,7 +79,7 @@ func choose(name string, have []Level) (Level, error) {
 		}
 		return Generic, fmt.Errorf("%s=%s: this CPU or build does not have that level; it has %s", LevelVariable, name, join(have))
 	}
-	return Generic, fmt.Errorf("%s=%q is unknown; want one of %s (this CPU has %s)", LevelVariable, name, strings.Join(levelNames[:], ", "), join(have))
+	return Generic, fmt.Errorf("%s=%q is unknown; want one of %s (this CPU has %s)", LevelVariable, name, strings.Join(levelNames[:BF16], ", "), join(have))
 }
 
 func join(levels []Level) string {

@@ -18,7 +18,7 @@ func TestChooseLevel(t *testing.T) {
 		{"", []Level{Generic}, Generic, ""},
 		{"generic", have, Generic, ""},
 		{"avx2", have, AVX2, ""},
-		{"avx512bf16", have, BF16, ""},
+		{"avx512bf16", have, Generic, "--precision bf16"},
 		{"neon", have, Generic, "does not have that level; it has generic, avx2, avx512, avx512bf16"},
 		{"AVX2", have, Generic, `"AVX2" is unknown; want one of generic, neon`},
 	} {
