@@ -31,6 +31,11 @@ type Calibration struct {
 	Limit      float64 `json:"limit"` // score above which a row is an anomaly at TargetRate
 	// Fixed says that Limit was given, not computed from TargetRate.
 	Fixed bool `json:"fixed,omitempty"`
+
+	// first[i] is the number of knots whose t is below that of bucket i, of
+	// buckets evenly spaced from low t to Start: where P begins to search.
+	first       []int32
+	bucket, off float64 // buckets per unit of t; t of the first
 }
 
 const (
@@ -75,6 +80,7 @@ func Calibrate(scores []float32, targetRate float64) (*Calibration, error) {
 	for i := range k {
 		c.Knots = append(c.Knots, v[rankOf(i, k, n)])
 	}
+	c.index()
 	return c, c.SetTargetRate(targetRate)
 }
 
@@ -121,11 +127,12 @@ func (c *Calibration) P(score float64) float64 {
 	if math.IsNaN(score) {
 		return score
 	}
-	if t := c.t(score); t > c.Start {
+	t := c.t(score)
+	if t > c.Start {
 		return max(c.Tail*math.Exp(-(t-c.Start)/c.Excess), math.SmallestNonzeroFloat64)
 	}
 	n, k := int(c.Rows), len(c.Knots)
-	i := sort.SearchFloat64s(c.Knots, score) // knots below score
+	i := c.below(score, t)
 	below := 0.0
 	switch {
 	case i == k:
@@ -139,6 +146,40 @@ func (c *Calibration) P(score float64) float64 {
 		}
 	}
 	return max((float64(n)-below+1)/float64(n+1), c.Tail)
+}
+
+// below returns the number of knots below score, whose t is given.
+func (c *Calibration) below(score, t float64) int {
+	if len(c.first) == 0 {
+		return sort.SearchFloat64s(c.Knots, score)
+	}
+	b := int(min(max((t-c.off)*c.bucket, 0), float64(len(c.first)-1)))
+	i := int(c.first[b])
+	for i > 0 && c.Knots[i-1] >= score {
+		i--
+	}
+	for i < len(c.Knots) && c.Knots[i] < score {
+		i++
+	}
+	return i
+}
+
+// index makes the table that below begins with. Without it P is the same,
+// slower.
+func (c *Calibration) index() {
+	const buckets = 4096
+	c.off = math.Log(c.Soft)
+	if len(c.first) > 0 || !(c.Start > c.off) {
+		return
+	}
+	c.first, c.bucket = make([]int32, buckets), buckets/(c.Start-c.off)
+	k := 0
+	for b := range c.first {
+		for k < len(c.Knots) && (c.t(c.Knots[k])-c.off)*c.bucket < float64(b) {
+			k++
+		}
+		c.first[b] = int32(k)
+	}
 }
 
 // Severity maps a tail probability to the fixed scale from 0 to 100: ten for each
@@ -163,5 +204,6 @@ func (c *Calibration) validate() error {
 	if !(c.Soft > 0 && c.Excess > 0) {
 		return errors.New("calibration: a spread is not above 0")
 	}
+	c.index()
 	return nil
 }

@@ -1,6 +1,7 @@
 package vae_test
 
 import (
+	"encoding/json"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -128,6 +129,40 @@ func TestSeverityScale(t *testing.T) {
 	for p, want := range map[float64]float32{1: 0, 0.1: 10, 1e-3: 30, 1e-10: 100, 1e-300: 100, 0: 100, 2: 0} {
 		if got := vae.Severity(p); math.Abs(float64(got-want)) > 1e-5 {
 			t.Errorf("Severity(%g) = %g, want %g", p, got, want)
+		}
+	}
+}
+
+// The table that P begins with changes nothing: a calibration read from JSON has
+// none until it is validated.
+func TestTailProbabilityWithoutItsTable(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 4))
+	scores := make([]float32, 5000)
+	for i := range scores {
+		scores[i] = float32(math.Exp(3*rng.NormFloat64()) - 2)
+		if i%7 == 0 {
+			scores[i] = float32(rng.IntN(4)) // ties
+		}
+	}
+	fast, err := vae.Calibrate(scores, 0.01)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var slow vae.Calibration
+	if err := json.Unmarshal(text, &slow); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20000 {
+		v := float64(scores[i%len(scores)])
+		if i%2 == 1 {
+			v += rng.NormFloat64() * 0.1
+		}
+		if got, want := fast.P(v), slow.P(v); got != want {
+			t.Fatalf("P(%v) = %v, %v without the table", v, got, want)
 		}
 	}
 }

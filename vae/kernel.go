@@ -31,3 +31,11 @@ func KernelLevels() []string {
 	}
 	return names
 }
+
+// KernelPeak runs n rounds of independent multiply-adds at the process's level,
+// in registers, and returns how many floating point operations they were, two for
+// each multiply-add. Timed, it tells what one core can do at most.
+func KernelPeak(n int) (flops float64) {
+	l, _ := kernel.Active() // generic when the choice is an error
+	return kernel.Peak(l, n)
+}

@@ -30,3 +30,10 @@ func TestKernel(t *testing.T) {
 		t.Errorf("Kernel() = %q, want %s", text, forced)
 	}
 }
+
+func TestKernelPeak(t *testing.T) {
+	one, ten := vae.KernelPeak(1), vae.KernelPeak(10)
+	if !(one > 0) || ten != 10*one {
+		t.Errorf("KernelPeak(1) = %v, KernelPeak(10) = %v", one, ten)
+	}
+}

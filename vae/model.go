@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"sync"
 
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
@@ -19,6 +21,8 @@ type Model struct {
 
 	params []float32
 	net    *kernel.Net
+	plan   *kernel.Plan // for the process's level
+	bf16   func() *kernel.Plan
 	golden []goldenRow
 	digest string // 64 hexadecimal digits, of the file
 }
@@ -110,7 +114,27 @@ func (m *Model) prepare() error {
 			return fmt.Errorf("parameter %d is %v", i, v)
 		}
 	}
+	level, err := kernel.Active()
+	if err != nil {
+		return err
+	}
+	m.plan = kernel.NewPlan(m.net, m.params, level)
+	m.bf16 = sync.OnceValue(func() *kernel.Plan { return kernel.NewPlan(m.net, m.params, kernel.BF16) })
 	return nil
+}
+
+// planFor returns the model's plan for a precision.
+func (m *Model) planFor(p Precision) (*kernel.Plan, error) {
+	if err := p.Valid(); err != nil {
+		return nil, err
+	}
+	if p != BF16 {
+		return m.plan, nil
+	}
+	if !slices.Contains(kernel.Levels(), kernel.BF16) {
+		return nil, errors.New("precision bf16 needs a CPU with AVX512-BF16, which this one (or this build) does not have; leave it out to score in float32")
+	}
+	return m.bf16(), nil
 }
 
 func validName(s string) bool {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -31,17 +32,20 @@ const (
 // schema, holds no record and is safe for concurrent use.
 type Packer struct {
 	spec     *Spec
-	readers  []cellReader
-	levels   []map[string]int
+	steps    []step // one per model column
+	blocks   []block
+	norms    norms
 	features int
 	inputs   int
+	sparse   bool // some inputs are often zero in a whole tile
 }
 
 // NewPacker finds the model's columns in schema by name and checks their types.
 // The error lists every fault.
 func (s *Spec) NewPacker(schema *arrow.Schema) (*Packer, error) {
-	p := &Packer{spec: s}
+	p := &Packer{spec: s, norms: s.norms()}
 	p.features, p.inputs = s.Inputs()
+	feature, indicator := 0, p.features
 	var errs []error
 	for i := range s.Columns {
 		c := &s.Columns[i]
@@ -59,16 +63,22 @@ func (s *Spec) NewPacker(schema *arrow.Schema) (*Packer, error) {
 			errs = append(errs, fmt.Errorf("column %q: %s as in training (%s)", c.Name, why, c.Type))
 			continue
 		}
-		p.readers = append(p.readers, cellReader{column: at[0], kind: c.Kind, width: c.Width, parts: c.Parts})
-		levels := map[string]int{}
-		for j, l := range c.Levels {
-			levels[l] = j
+		st := c.step(schema.Field(at[0]).Type)
+		st.column, st.feature, st.indicator = at[0], feature, -1
+		if c.Indicator {
+			st.indicator = indicator
+			indicator++
 		}
-		p.levels = append(p.levels, levels)
+		st.exact = p.norms.exact(feature, st.features)
+		st.narrow = st.narrow && p.norms.narrow(feature, st.features)
+		feature += st.features
+		p.sparse = p.sparse || c.Indicator || c.Kind == Categorical || c.Kind == Boolean
+		p.steps = append(p.steps, st)
 	}
 	if len(errs) > 0 {
 		return nil, &SchemaError{Faults: errs}
 	}
+	p.blocks = p.blocksOf()
 	return p, nil
 }
 
@@ -102,124 +112,79 @@ func didYouMean(name string, schema *arrow.Schema) string {
 // Columns returns the positions in the schema of the model's columns, in model
 // order.
 func (p *Packer) Columns() []int {
-	at := make([]int, len(p.readers))
-	for i := range p.readers {
-		at[i] = p.readers[i].column
+	at := make([]int, len(p.steps))
+	for i := range p.steps {
+		at[i] = p.steps[i].column
 	}
 	return at
 }
 
-// Packed is a Packer bound to the columns of one record, which it borrows.
+// Packed is a Packer bound to the columns of one record, which it borrows. It
+// belongs to one goroutine and can be bound again, to spare its memory.
 type Packed struct {
+	// Active lists in ascending order the inputs that may differ from zero in the
+	// tile that Pack made last; nil means that all may. It lasts until the next
+	// Pack. Only models with categorical, boolean or indicator inputs have it.
+	Active []uint32
+
 	p     *Packer
-	cells []*cells
+	rows  int
+	cells []cells
+	bound []bound
+	base  []unsafe.Pointer // of each column: its first row's number, where flat
+	nulls []int32          // columns of runs that have nulls, ascending
+	codes []uint8          // levels of dictionaries, where bound says
+	own   []uint64 // what Tile passes to Pack as missing
+	work  work
 }
 
 // Bind prepares rec, which has the packer's schema.
 func (p *Packer) Bind(rec arrow.Record) (*Packed, error) {
-	b := &Packed{p: p, cells: make([]*cells, len(p.readers))}
-	for i := range p.readers {
-		c, err := p.readers[i].bind(rec.Column(p.readers[i].column))
-		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", p.spec.Columns[i].Name, err)
+	b := new(Packed)
+	return b, p.BindTo(b, rec)
+}
+
+// BindTo prepares rec, which has the packer's schema, in b, which may have been
+// bound before, to any packer and record. It borrows rec until the next BindTo.
+// After an error b must be bound again before it is used.
+func (p *Packer) BindTo(b *Packed, rec arrow.Record) error {
+	if b.p != p {
+		n := len(p.steps)
+		*b = Packed{p: p, cells: make([]cells, n), bound: make([]bound, n), base: make([]unsafe.Pointer, n)}
+		if p.sparse {
+			b.work.active = make([]uint32, 0, p.inputs)
 		}
-		b.cells[i] = c
 	}
-	return b, nil
+	b.nulls, b.codes = b.nulls[:0], b.codes[:0]
+	b.rows = int(rec.NumRows())
+	for i := range p.steps {
+		if err := b.bind(i, rec.Column(p.steps[i].column)); err != nil {
+			return fmt.Errorf("column %q: %w", p.spec.Columns[i].Name, err)
+		}
+	}
+	return nil
 }
 
 // Tile packs rows [from, from+n), n at most TileRows, into x [inputs][TileRows]
 // and mask [features][TileRows] (1 observed, 0 missing), feature-major; lanes
 // from n on are zero. flags[0:n] is set.
 func (b *Packed) Tile(from, n int, x, mask []float32, flags []RowFlags) {
-	clear(x)
-	clear(mask)
-	clear(flags[:n])
-	var missing [TileRows]int
-	at, indicator := 0, b.p.features
-	for i, c := range b.cells {
-		col := &b.p.spec.Columns[i]
-		width := col.Features()
-		gone := b.column(i, c, from, n, x[at*TileRows:(at+width)*TileRows], mask[at*TileRows:(at+width)*TileRows], flags)
-		at += width
-		for r := range n {
-			if gone[r] {
-				missing[r]++
-				if col.Indicator {
-					x[indicator*TileRows+r] = 1
-				}
-			}
-		}
-		if col.Indicator {
-			indicator++
-		}
+	missing := b.own
+	if len(missing) != b.p.features {
+		missing = make([]uint64, b.p.features)
+		b.own = missing
 	}
-	limit := b.p.spec.MaxMissing * float64(len(b.cells))
-	for r := range n {
-		if float64(missing[r]) > limit {
-			flags[r] |= TooMissing
-		}
+	if n <= TileRows-sliceRows {
+		clear(x)
 	}
-}
-
-// column packs one column and says which rows miss any of it.
-func (b *Packed) column(i int, c *cells, from, n int, x, mask []float32, flags []RowFlags) (gone [TileRows]bool) {
-	col := &b.p.spec.Columns[i]
-	width := col.Features()
-	if col.Kind == Categorical {
-		for r := range n {
-			level, ok := c.level(from + r)
-			if !ok {
-				gone[r] = true
-				continue
-			}
-			j, known := b.p.levels[i][level]
-			if !known {
-				j = width - 1
-				flags[r] |= Unseen
-			}
-			x[j*TileRows+r] = 1
-			for k := range width {
-				mask[k*TileRows+r] = 1
-			}
+	b.Pack(from, n, x, TileRows, 1, missing, flags)
+	for f, m := range missing {
+		lanes := mask[f*TileRows : (f+1)*TileRows]
+		for r := range lanes[:n] {
+			lanes[r] = float32(1 &^ (m >> r) & 1)
 		}
-		return gone
+		clear(lanes[n:])
 	}
-	for j := range width {
-		mean, scale := 0.0, 1.0
-		if col.Mean != nil {
-			mean, scale = col.Mean[j], col.Scale[j]
-		}
-		xs, ms := x[j*TileRows:j*TileRows+n], mask[j*TileRows:j*TileRows+n]
-		for r := range xs {
-			v, st := c.number(from+r, j)
-			if st != observed {
-				gone[r] = true
-				switch st {
-				case nonfinite:
-					flags[r] |= NonFinite
-				case misfit:
-					flags[r] |= Misfit
-				}
-				continue
-			}
-			if col.Kind == Boolean && v != 0 {
-				v = 1
-			}
-			if col.Head == Bernoulli && (v < 0 || v > 1) { // not a probability: no likelihood
-				gone[r] = true
-				flags[r] |= Misfit
-				continue
-			}
-			if col.Transform == Log1p {
-				v = signedLog1p(v)
-			}
-			v = (v - mean) / scale
-			xs[r] = float32(min(max(v, -MaxAbs), MaxAbs))
-			ms[r] = 1
-		}
-	}
-	return gone
 }
 
 // featureColumn returns, for every feature, its column and its place in it.

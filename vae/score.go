@@ -26,8 +26,28 @@ type Options struct {
 	// its mean over that many draws from the posterior (the reconstruction
 	// probability of An and Cho 2015, as a negative log). The draws depend on
 	// Seed and on the row's own values, so that the same row has the same score.
-	Samples int
-	Seed    uint64
+	Samples   int
+	Seed      uint64
+	Precision Precision
+}
+
+// Precision is the number format of weights and activations; sums are float32
+// in both. Empty means Float32.
+type Precision string
+
+// The precisions. BF16 rounds weights and activations to bfloat16, which moves
+// scores by some parts in ten thousand; it needs a CPU with AVX512-BF16.
+const (
+	Float32 Precision = "float32"
+	BF16    Precision = "bf16"
+)
+
+// Valid returns an error when p names no precision.
+func (p Precision) Valid() error {
+	if p == "" || p == Float32 || p == BF16 {
+		return nil
+	}
+	return fmt.Errorf("precision %q: want float32 or bf16", string(p))
 }
 
 // A Result holds what one record was scored to. Its slices belong to the Scorer
@@ -61,7 +81,9 @@ type Scorer struct {
 	m      *Model
 	opts   Options
 	packer *Packer
-	s      *kernel.Scratch[float32]
+	packed Packed
+	plan   *kernel.Plan
+	t      *kernel.Tile
 	res    Result
 	column []int     // of a feature
 	place  []int     // of a feature in its column
@@ -75,17 +97,23 @@ func (m *Model) NewScorer(schema *arrow.Schema, o Options) (*Scorer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := m.NewDecoder()
+	plan, err := m.planFor(o.Precision)
+	if err != nil {
+		return nil, err
+	}
 	if o.Top == 0 {
 		o.Top = 5
 	}
+	s := newScorer(m, plan)
 	s.opts, s.packer = o, packer
 	return s, nil
 }
 
 // NewDecoder returns a Scorer that can only Decode.
-func (m *Model) NewDecoder() *Scorer {
-	s := &Scorer{m: m, s: kernel.NewScratch[float32](m.net, false), extra: make([]float32, m.net.Features*TileRows)}
+func (m *Model) NewDecoder() *Scorer { return newScorer(m, m.plan) }
+
+func newScorer(m *Model, plan *kernel.Plan) *Scorer {
+	s := &Scorer{m: m, plan: plan, t: plan.NewTile(), extra: make([]float32, m.net.Features*TileRows)}
 	s.column, s.place = m.Spec.featureColumn()
 	return s
 }
@@ -93,14 +121,13 @@ func (m *Model) NewDecoder() *Scorer {
 // Score scores the rows of rec, which it borrows. The result lasts until the
 // next call.
 func (s *Scorer) Score(rec arrow.Record) (*Result, error) {
-	packed, err := s.packer.Bind(rec)
-	if err != nil {
+	if err := s.packer.BindTo(&s.packed, rec); err != nil {
 		return nil, err
 	}
 	rows := int(rec.NumRows())
 	s.reserve(rows)
 	for from := 0; from < rows; from += TileRows {
-		s.tile(packed, from, min(TileRows, rows-from))
+		s.tile(from, min(TileRows, rows-from))
 	}
 	return &s.res, nil
 }
@@ -133,44 +160,66 @@ func resize[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// tile scores rows [from, from+n) of a record.
-func (s *Scorer) tile(packed *Packed, from, n int) {
-	k, net := s.s, s.m.net
-	packed.Tile(from, n, k.X, k.Mask, s.res.Flags[from:from+n])
-	kernel.Encode(net, k, s.m.params)
-	kernel.KLTerms(k)
-	copy(k.Z, k.Mu)
-	kernel.Decode(net, k, s.m.params)
-	net.Terms(k, s.m.params)
+// tile scores rows [from, from+n) of the record that is bound.
+func (s *Scorer) tile(from, n int) {
+	o, t, r, cal := &s.opts, s.t, &s.res, s.m.Calibration
+	detail := o.Top > 0 && o.TopAll || o.Contributions || o.Latent || o.Reconstruction || o.Error || o.Samples > 0
+	s.pack(from, n, detail)
+	s.plan.Score(t, detail)
+	if detail {
+		s.detail(from, n)
+	}
+	flagged := false
+	for i := range n {
+		recon, kl := bounded(t.Recon[i]), bounded(t.KL[i])
+		score := recon + kl
+		r.Recon[from+i], r.KL[from+i], r.Score[from+i] = recon, kl, score
+		r.P[from+i] = cal.P(float64(score))
+		r.Anomaly[from+i] = float64(score) > cal.Limit
+		flagged = flagged || r.Anomaly[from+i]
+	}
+	if o.Top <= 0 || !o.TopAll && !flagged {
+		return
+	}
+	if !detail { // only now is it known that some rows need it
+		if t.RowStride != 1 {
+			s.pack(from, n, true)
+		}
+		s.plan.Score(t, true)
+	}
+	for i := range n {
+		if o.TopAll || r.Anomaly[from+i] {
+			r.Top[from+i] = s.explain(from+i, i)
+		}
+	}
+}
+
+// pack fills the tile with rows [from, from+n).
+func (s *Scorer) pack(from, n int, detail bool) {
+	t := s.t
+	s.plan.Begin(t, n, detail)
+	t.AnyMissing = s.packed.Pack(from, n, t.X, t.FeatureStride, t.RowStride, t.Missing, s.res.Flags[from:from+n])
+	if t.RowStride == 1 {
+		t.Active = s.packed.Active
+	}
+}
+
+// detail copies what was asked for besides the scores out of the tile.
+func (s *Scorer) detail(from, n int) {
+	t, net, r := s.t, s.m.net, &s.res
 	if s.opts.Reconstruction {
-		transpose(s.res.Out[from*net.Features:(from+n)*net.Features], k.Out, net.Features)
+		transpose(r.Out[from*net.Features:(from+n)*net.Features], t.Out, net.Features)
 	}
 	s.meanError(from, n)
 	if s.opts.Samples > 0 {
 		s.sample()
 	}
-	var recon, kl [TileRows]float32
-	addFeatures(&recon, k.Terms)
-	addFeatures(&kl, k.KL)
-	r, cal := &s.res, s.m.Calibration
-	for i := range n {
-		recon[i], kl[i] = bounded(recon[i]), bounded(kl[i])
-		score := recon[i] + kl[i]
-		r.Recon[from+i], r.KL[from+i], r.Score[from+i] = recon[i], kl[i], score
-		r.P[from+i] = cal.P(float64(score))
-		r.Anomaly[from+i] = float64(score) > cal.Limit
-	}
 	if s.opts.Latent {
-		transpose(r.Mu[from*net.Latent:(from+n)*net.Latent], k.Mu, net.Latent)
-		transpose(r.LogVar[from*net.Latent:(from+n)*net.Latent], k.LogVar, net.Latent)
+		transpose(r.Mu[from*net.Latent:(from+n)*net.Latent], t.Mu, net.Latent)
+		transpose(r.LogVar[from*net.Latent:(from+n)*net.Latent], t.LogVar, net.Latent)
 	}
 	if s.opts.Contributions {
 		s.contributions(from, n)
-	}
-	for i := range n {
-		if s.opts.Top > 0 && (s.opts.TopAll || r.Anomaly[from+i]) {
-			r.Top[from+i] = s.explain(packed, from+i, i)
-		}
 	}
 }
 
@@ -183,15 +232,6 @@ func bounded(v float32) float32 {
 		return maxPart
 	}
 	return max(v, -maxPart)
-}
-
-// addFeatures adds the features of a tile, one chain per row.
-func addFeatures(dst *[TileRows]float32, tile []float32) {
-	for ; len(tile) >= TileRows; tile = tile[TileRows:] {
-		for r, v := range tile[:TileRows] {
-			dst[r] += v
-		}
-	}
 }
 
 // transpose copies a tile [features][TileRows] to rows [len/features][features].
@@ -215,10 +255,11 @@ func (s *Scorer) meanError(from, n int) {
 		for r := range n {
 			probs := s.outputs(b, r)
 			for j := range b.N {
-				i := (b.From+j)*TileRows + r
-				d := probs[j] - s.s.X[i]
-				sum[r] += s.s.Mask[i] * d * d
-				seen[r] += s.s.Mask[i]
+				if f := b.From + j; s.t.Missing[f]>>r&1 == 0 {
+					d := probs[j] - s.t.X[f*TileRows+r]
+					sum[r] += float32(d * d)
+					seen[r]++
+				}
 			}
 		}
 	}
@@ -232,7 +273,7 @@ func (s *Scorer) outputs(b kernel.Block, r int) []float32 {
 	s.extra = s.extra[:cap(s.extra)]
 	out := s.extra[:b.N]
 	for j := range out {
-		out[j] = s.s.Out[(b.From+j)*TileRows+r]
+		out[j] = s.t.Out[(b.From+j)*TileRows+r]
 	}
 	toProbabilities(b.Kind, out)
 	return out
@@ -254,44 +295,47 @@ func toProbabilities(kind kernel.HeadKind, v []float32) {
 	}
 }
 
-// sample replaces the tile's terms by their mean over draws from the posterior.
+// sample replaces the tile's terms by their mean over draws from the posterior,
+// and Recon by their sum.
 func (s *Scorer) sample() {
-	k, net := s.s, s.m.net
+	t, net := s.t, s.m.net
 	var keys [TileRows]uint64
 	for r := range keys {
 		keys[r] = s.rowKey(r)
 	}
-	sum := s.extra[:len(k.Terms)]
+	sum := s.extra[:len(t.Terms)]
 	clear(sum)
 	for draw := range s.opts.Samples {
 		for l := range net.Latent {
 			for r := range TileRows {
 				i := l*TileRows + r
 				eps := normal(stir(keys[r], uint64(draw)<<32|uint64(l)))
-				k.Z[i] = k.Mu[i] + float32(eps*math.Exp(0.5*float64(k.LogVar[i])))
+				t.Z[i] = t.Mu[i] + float32(eps*math.Exp(0.5*float64(t.LogVar[i])))
 			}
 		}
-		kernel.Decode(net, k, s.m.params)
-		net.Terms(k, s.m.params)
-		for i, t := range k.Terms {
-			sum[i] += t
+		s.plan.Decode(t)
+		s.plan.SetTerms(t)
+		for i, v := range t.Terms {
+			sum[i] += v
 		}
 	}
-	for i, t := range sum {
-		k.Terms[i] = t / float32(s.opts.Samples)
+	copy(t.Z, t.Mu) // explanations show the posterior mean's reconstruction
+	s.plan.Decode(t)
+	clear(t.Recon[:])
+	for i, v := range sum {
+		t.Terms[i] = v / float32(s.opts.Samples)
+		t.Recon[i%TileRows] += t.Terms[i]
 	}
-	copy(k.Z, k.Mu) // explanations show the posterior mean's reconstruction
-	kernel.Decode(net, k, s.m.params)
 }
 
 // rowKey hashes what the model reads of row r of the tile, with the seed.
 func (s *Scorer) rowKey(r int) uint64 {
 	key := s.opts.Seed
-	for i := r; i < len(s.s.X); i += TileRows {
-		key = stir(key, uint64(math.Float32bits(s.s.X[i])))
+	for i := r; i < len(s.t.X); i += TileRows {
+		key = stir(key, uint64(math.Float32bits(s.t.X[i])))
 	}
-	for i := r; i < len(s.s.Mask); i += TileRows {
-		key = stir(key, uint64(math.Float32bits(s.s.Mask[i])))
+	for _, m := range s.t.Missing {
+		key = stir(key, m>>r&1)
 	}
 	return key
 }
@@ -301,22 +345,22 @@ func (s *Scorer) contributions(from, n int) {
 	clear(r.Columns[from*columns : (from+n)*columns])
 	for f, c := range s.column {
 		for i := range n {
-			r.Columns[(from+i)*columns+c] += s.s.Terms[f*TileRows+i]
+			r.Columns[(from+i)*columns+c] += s.t.Terms[f*TileRows+i]
 		}
 	}
-	transpose(r.Latents[from*latent:(from+n)*latent], s.s.KL, latent)
+	transpose(r.Latents[from*latent:(from+n)*latent], s.t.LatentKL, latent)
 }
 
 // explain names the columns and latents that add most to the score of a row:
 // row is its place in the record, lane in the tile.
-func (s *Scorer) explain(packed *Packed, row, lane int) []Blame {
+func (s *Scorer) explain(row, lane int) []Blame {
 	type part struct {
 		feature int // first feature, or features+latent
 		value   float32
 	}
 	var parts []part
 	for f, c := range s.column {
-		t := s.s.Terms[f*TileRows+lane]
+		t := s.t.Terms[f*TileRows+lane]
 		if s.place[f] > 0 && s.m.Spec.Columns[c].Kind != Vector {
 			parts[len(parts)-1].value += t
 			continue
@@ -324,26 +368,26 @@ func (s *Scorer) explain(packed *Packed, row, lane int) []Blame {
 		parts = append(parts, part{f, t})
 	}
 	for l := range s.m.net.Latent {
-		parts = append(parts, part{len(s.column) + l, s.s.KL[l*TileRows+lane]})
+		parts = append(parts, part{len(s.column) + l, s.t.LatentKL[l*TileRows+lane]})
 	}
 	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(b.value, a.value) })
 	parts = parts[:min(len(parts), s.opts.Top)]
 	out := make([]Blame, len(parts))
 	for i, p := range parts {
 		if l := p.feature - len(s.column); l >= 0 {
-			out[i] = Blame{fmt.Sprintf("latent %d", l), p.value, number(float64(s.s.Mu[l*TileRows+lane])), "0"}
+			out[i] = Blame{fmt.Sprintf("latent %d", l), p.value, number(float64(s.t.Mu[l*TileRows+lane])), "0"}
 			continue
 		}
-		out[i] = s.blame(packed, row, lane, p.feature)
+		out[i] = s.blame(row, lane, p.feature)
 		out[i].Contribution = p.value
 	}
 	return out
 }
 
-func (s *Scorer) blame(packed *Packed, row, lane, feature int) Blame {
+func (s *Scorer) blame(row, lane, feature int) Blame {
 	c := s.column[feature]
 	col := &s.m.Spec.Columns[c]
-	b := Blame{Column: col.Name, Value: packed.cells[c].show(row, s.place[feature])}
+	b := Blame{Column: col.Name, Value: s.packed.cells[c].show(row, s.place[feature])}
 	if col.Kind == Vector {
 		b.Column = fmt.Sprintf("%s[%d]", col.Name, s.place[feature])
 	}
@@ -392,14 +436,15 @@ func (s *Scorer) Decode(mu []float32) []float32 {
 	s.res.Out = resize(s.res.Out, rows*net.Features)
 	for from := 0; from < rows; from += TileRows {
 		n := min(TileRows, rows-from)
-		clear(s.s.Z)
+		s.plan.Begin(s.t, n, true)
+		clear(s.t.Z)
 		for i := range n {
 			for l := range net.Latent {
-				s.s.Z[l*TileRows+i] = mu[(from+i)*net.Latent+l]
+				s.t.Z[l*TileRows+i] = mu[(from+i)*net.Latent+l]
 			}
 		}
-		kernel.Decode(net, s.s, s.m.params)
-		transpose(s.res.Out[from*net.Features:(from+n)*net.Features], s.s.Out, net.Features)
+		s.plan.Decode(s.t)
+		transpose(s.res.Out[from*net.Features:(from+n)*net.Features], s.t.Out, net.Features)
 	}
 	return s.res.Out
 }

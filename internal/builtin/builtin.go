@@ -106,6 +106,7 @@ type Score struct {
 	Reconstruction bool   `yaml:"reconstruction" doc:"Add elbo_reconstruction_NAME for every model column."`
 	Samples        int    `yaml:"samples" doc:"Draws for the reconstruction probability; 0 scores at the posterior mean."`
 	Seed           uint64 `yaml:"seed" doc:"Of the draws."`
+	Precision      string `yaml:"precision" default:"float32" enum:"float32,bf16" doc:"Number format of weights and activations; bf16 needs a CPU with AVX512-BF16."`
 }
 
 // Validate checks what a type cannot say.
@@ -141,7 +142,7 @@ func buildScore(_ context.Context, env config.Env, c Score) (pipeline.Operator, 
 		c.Top = -1
 	}
 	return score.New(score.Config{Model: m, Top: c.Top, TopAll: c.Explain == "all", Error: c.Error, Latent: c.Latent,
-		Reconstruction: c.Reconstruction, Samples: c.Samples, Seed: c.Seed, Allocator: env.Allocator}), nil
+		Reconstruction: c.Reconstruction, Samples: c.Samples, Seed: c.Seed, Precision: vae.Precision(c.Precision), Allocator: env.Allocator}), nil
 }
 
 // Threshold is the configuration of the operator threshold.

@@ -64,6 +64,7 @@ func (a *app) score() *cobra.Command {
 	fl.BoolVar(&f.c.Reconstruction, "reconstruction", false, "add elbo_reconstruction_NAME for every model column")
 	fl.IntVar(&f.c.Samples, "samples", 0, "draws for the reconstruction probability; 0 scores at the posterior mean")
 	fl.Uint64Var(&f.c.Seed, "seed", 0, "of the draws")
+	fl.StringVar((*string)(&f.c.Precision), "precision", "float32", "float32, or bf16 where the CPU has AVX512-BF16")
 	return cmd
 }
 
@@ -81,6 +82,9 @@ func (f *scoreFlags) validate() error {
 	check(f.c.Samples >= 0 && f.c.Samples <= 10_000, "--samples %d: want 0 to 10000", f.c.Samples)
 	if err := parquetio.Compression(f.compression).Valid(); err != nil {
 		faults = append(faults, fmt.Errorf("--compression %q: want zstd, snappy, lz4_raw, gzip or none", f.compression))
+	}
+	if err := f.c.Precision.Valid(); err != nil {
+		faults = append(faults, fmt.Errorf("--%w", err))
 	}
 	return errors.Join(faults...)
 }

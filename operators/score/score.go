@@ -65,6 +65,7 @@ type Config struct {
 	Reconstruction bool // adds elbo_reconstruction_NAME for every model column
 	Samples        int  // draws for the reconstruction probability; 0 means the posterior mean
 	Seed           uint64
+	Precision      vae.Precision    // empty means float32
 	Allocator      memory.Allocator // nil means the default one
 }
 
@@ -135,7 +136,7 @@ func (o *Operator) Bind(in *arrow.Schema) (*arrow.Schema, error) {
 		return nil, err
 	}
 	opts := vae.Options{Top: o.c.Top, TopAll: o.c.TopAll, Latent: o.c.Latent, Reconstruction: o.c.Reconstruction,
-		Error: o.c.Error, Samples: o.c.Samples, Seed: o.c.Seed}
+		Error: o.c.Error, Samples: o.c.Samples, Seed: o.c.Seed, Precision: o.c.Precision}
 	o.scorers.New = func() (*vae.Scorer, error) { return o.c.Model.NewScorer(in, opts) }
 	first, err := o.scorers.New()
 	if err != nil {

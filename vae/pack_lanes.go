@@ -1,0 +1,238 @@
+package vae
+
+import (
+	"encoding/binary"
+	"math"
+	"unsafe"
+)
+
+// The loops here work on the lanes of one feature: values of up to TileRows rows
+// that stand next to each other. They know nothing of Arrow.
+
+// sliceRows is how many lanes the kernels take at a time: those after the last
+// row, up to a multiple of it, must be zero.
+const sliceRows = 16
+
+// norms say how every feature is standardised: x = (v-mean)/scale. In float32 it
+// is fma(v-hi, inv, -lo), within 2 units in the last place of the exact value.
+type norms struct {
+	mean, scale, inv64 []float64
+	hi, inv, lo        []float32
+}
+
+func (s *Spec) norms() norms {
+	features, _ := s.Inputs()
+	f64 := func() []float64 { return make([]float64, 0, features) }
+	f32 := func() []float32 { return make([]float32, 0, features) }
+	n := norms{f64(), f64(), f64(), f32(), f32(), f32()}
+	for i := range s.Columns {
+		c := &s.Columns[i]
+		for j := range c.Features() {
+			mean, scale := 0.0, 1.0
+			if c.Mean != nil {
+				mean, scale = c.Mean[j], c.Scale[j]
+			}
+			hi := float32(mean)
+			n.mean, n.scale, n.inv64 = append(n.mean, mean), append(n.scale, scale), append(n.inv64, 1/scale)
+			n.hi, n.inv = append(n.hi, hi), append(n.inv, float32(1/scale))
+			n.lo = append(n.lo, float32((mean-float64(hi))/scale))
+		}
+	}
+	return n
+}
+
+// narrow says whether features [from, from+n) can be standardised in float32:
+// nothing overflows that is not beyond MaxAbs anyway.
+func (n *norms) narrow(from, count int) bool {
+	for f := from; f < from+count; f++ {
+		if !(math.Abs(n.mean[f]) <= 1e37 && n.scale[f] >= 1e-30 && n.scale[f] <= 1e30) {
+			return false
+		}
+	}
+	return true
+}
+
+// exact says whether one of features [from, from+n) must be divided, because the
+// inverse of its scale is not a normal number.
+func (n *norms) exact(from, count int) bool {
+	for f := from; f < from+count; f++ {
+		if !(n.scale[f] >= 1e-300 && n.scale[f] <= 1e300) {
+			return true
+		}
+	}
+	return false
+}
+
+// plain says whether feature f is left as it is.
+func (n *norms) plain(f int) bool { return n.mean[f] == 0 && n.scale[f] == 1 }
+
+const (
+	signBit  = 1 << 31
+	oneBits  = 0x3f800000 // of float32(1)
+	maxBits  = 0x49742400 // of float32(MaxAbs)
+	halfUlp  = 1 << 28    // of a float32 in the last bits of a float64
+	ulpBits  = 1<<29 - 1
+	tinyBits = 0x381 << 53 // of the smallest normal float32 in a float64, without the sign
+)
+
+// standard32 is fma(v-hi, inv, -lo) in float32, rounded once. The product is
+// exact in float64, and where a second rounding could differ it takes the long
+// way.
+func standard32(v, hi, inv, lo float32) float32 {
+	x := float64(v-hi)*float64(inv) - float64(lo)
+	b := math.Float64bits(x)
+	if b&ulpBits == halfUlp || b<<1-1 < tinyBits-1 {
+		return fusedSlow(float64(v-hi)*float64(inv), float64(lo))
+	}
+	return float32(x)
+}
+
+// fusedSlow is float32(p-c) rounded once: it rounds to odd first.
+//
+//go:noinline
+func fusedSlow(p, c float64) float32 {
+	x := p - c
+	t := x - p
+	rest := (p - (x - t)) - (c + t) // of p-c, exactly (Knuth's two-sum)
+	b := math.Float64bits(x)
+	if rest != 0 && b&1 == 0 {
+		if rest > 0 != (x > 0) {
+			b--
+		}
+		x = math.Float64frombits(b | 1)
+	}
+	return float32(x)
+}
+
+// pack32 standardises src into dst. A value that is not finite gives 0 and a bit
+// in bad; the others are held to MaxAbs.
+func pack32(dst, src []float32, hi, inv, lo float32) (bad uint64) {
+	dst = dst[:len(src)]
+	var top uint32
+	for r, v := range src {
+		x := standard32(v, hi, inv, lo)
+		dst[r] = x
+		top = max(top, math.Float32bits(x)&^signBit)
+	}
+	if top <= maxBits {
+		return 0
+	}
+	for r, v := range src {
+		if v-v != 0 {
+			dst[r] = 0
+			bad |= 1 << r
+		}
+		dst[r] = min(max(dst[r], -MaxAbs), MaxAbs)
+	}
+	return bad
+}
+
+// pack64 is pack32 for float64: float32((v-mean)*inv).
+func pack64(dst []float32, src []float64, mean, inv float64) (bad uint64) {
+	dst = dst[:len(src)]
+	var top uint32
+	for r, v := range src {
+		x := float32((v - mean) * inv)
+		dst[r] = x
+		top = max(top, math.Float32bits(x)&^signBit)
+	}
+	if top <= maxBits {
+		return 0
+	}
+	for r, v := range src {
+		if v-v != 0 {
+			dst[r] = 0
+			bad |= 1 << r
+		}
+		dst[r] = min(max(dst[r], -MaxAbs), MaxAbs)
+	}
+	return bad
+}
+
+// packExact is pack64 with a division.
+func packExact(dst []float32, src []float64, mean, scale float64) (bad uint64) {
+	for r, v := range src {
+		if v-v != 0 {
+			dst[r] = 0
+			bad |= 1 << r
+			continue
+		}
+		dst[r] = float32(min(max((v-mean)/scale, -MaxAbs), MaxAbs))
+	}
+	return bad
+}
+
+// notUnit says whether any of v may lie outside [0,1] or be NaN; it may be wrong
+// about -0 only.
+func notUnit(v []float32) bool {
+	const (
+		signs = signBit<<32 | signBit
+		carry = (signBit-1-oneBits)<<32 | (signBit - 1 - oneBits) // takes what is above 1 into the sign
+	)
+	var seen uint64
+	pairs := unsafe.Slice((*[2]uint32)(unsafe.Pointer(unsafe.SliceData(v))), len(v)/2)
+	for _, p := range pairs {
+		w := uint64(p[1])<<32 | uint64(p[0])
+		seen |= w&^signs + carry | w
+	}
+	if len(v)%2 == 1 {
+		w := uint64(math.Float32bits(v[len(v)-1]))
+		seen |= w&^signs + carry&(1<<32-1) | w
+	}
+	return seen&signs != 0
+}
+
+// outside returns the lanes whose value is finite but not within [0,1], and
+// those that are not finite.
+func outside[T float32 | float64](v []T) (off, nonfinite uint64) {
+	for r, x := range v {
+		switch {
+		case x-x != 0:
+			nonfinite |= 1 << r
+		case x < 0 || x > 1:
+			off |= 1 << r
+		}
+	}
+	return off, nonfinite
+}
+
+// expand writes 1 to the lanes whose bit is set and 0 to the others.
+func expand(dst []float32, bits uint64) {
+	if bits == 0 {
+		clear(dst)
+		return
+	}
+	for r := range dst {
+		dst[r] = math.Float32frombits(uint32(bits) & 1 * oneBits)
+		bits >>= 1
+	}
+}
+
+// zero clears the lanes whose bit is set.
+func zero(dst []float32, bits uint64) {
+	for r := range dst {
+		if bits>>r&1 != 0 {
+			dst[r] = 0
+		}
+	}
+}
+
+// bitsAt returns n bits of a bitmap from bit at on, n at most 64.
+func bitsAt(bitmap []byte, at, n int) (w uint64) {
+	b, shift := bitmap[at>>3:], at&7
+	if len(b) >= 9 {
+		w = binary.LittleEndian.Uint64(b)>>shift | uint64(b[8])<<(64-shift)
+	} else {
+		for i, v := range b {
+			if 8*i >= shift {
+				w |= uint64(v) << (8*i - shift)
+			} else {
+				w |= uint64(v) >> shift
+			}
+		}
+	}
+	return w & firstBits(n)
+}
+
+// firstBits has the lowest n bits set.
+func firstBits(n int) uint64 { return 1<<n - 1 }
