@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/elbo-stream/elbo/vae"
 )
@@ -16,13 +17,13 @@ type Machine struct {
 	// Why says why that kernel level.
 	Why string `json:"kernel_why"`
 	Go  string `json:"go"`
-	// Peak is the float32 multiply-add ceiling of one core in GFLOP/s at the
-	// kernel's vector width, 0 where nothing measures it.
+	// Peak is what MeasurePeak found, 0 when it was not asked.
 	Peak float64 `json:"peak_gflops,omitempty"`
 }
 
 // ThisMachine describes where the process runs; the error is that of
-// vae.Kernel.
+// vae.Kernel. It does not
+// measure the peak.
 func ThisMachine() (Machine, error) {
 	m := Machine{CPU: cpuName(), Cores: runtime.GOMAXPROCS(0), Go: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH}
 	var err error
@@ -32,6 +33,25 @@ func ThisMachine() (Machine, error) {
 		m.Why = "forced by " + vae.KernelVariable
 	}
 	return m, err
+}
+
+// MeasurePeak returns the ceiling of one core in GFLOP/s at the kernel's level:
+// the best of many short runs of multiply-adds in registers, over that long. On
+// a busy machine it is what the core has left to give.
+func MeasurePeak(long time.Duration) float64 {
+	const rounds = 100_000
+	best := 0.0
+	for start := time.Now(); ; {
+		before := time.Now()
+		flops := vae.KernelPeak(rounds)
+		now := time.Now()
+		if took := now.Sub(before); took > 0 {
+			best = max(best, 1e-9*flops/took.Seconds())
+		}
+		if now.Sub(start) >= long {
+			return best
+		}
+	}
 }
 
 // cpuName asks the system for the processor's name; where it does not tell, the

@@ -3,6 +3,7 @@ package bench
 import (
 	"runtime"
 	"testing"
+	"time"
 )
 
 func TestNameIn(t *testing.T) {
@@ -23,5 +24,11 @@ func TestNameIn(t *testing.T) {
 	}
 	if m.CPU == "" || m.Cores < 1 || m.Kernel == "" || m.Why == "" || m.Go == "" {
 		t.Errorf("ThisMachine() = %+v", m)
+	}
+}
+
+func TestMeasurePeak(t *testing.T) {
+	if got := MeasurePeak(time.Millisecond); !(got > 0.01 && got < 1e5) {
+		t.Errorf("MeasurePeak = %v GFLOP/s", got)
 	}
 }

@@ -62,6 +62,9 @@ func (a *app) bench() *cobra.Command {
 	return cmd
 }
 
+// peakTime is how long the core's ceiling is looked for.
+const peakTime = 200 * time.Millisecond
+
 // largestBatch bounds the memory of the rows that are made up.
 const largestBatch = 1 << 20
 
@@ -128,11 +131,10 @@ func (a *app) benchVerb(ctx context.Context, f benchFlags) error {
 	if err != nil {
 		return &exitError{ExitUsage, err}
 	}
+	machine.Peak = bench.MeasurePeak(peakTime)
 	if !f.json {
-		fmt.Fprintf(a.out, "cpu      %s, %d cores for this process\nkernel   %s: %s\n", machine.CPU, machine.Cores, machine.Kernel, machine.Why)
-		if machine.Peak > 0 {
-			fmt.Fprintf(a.out, "peak     %.0f GFLOP/s of float32 multiply-adds on one core, measured now\n", machine.Peak)
-		}
+		fmt.Fprintf(a.out, "cpu      %s\ncores    %d for this process\nkernel   %s: %s\n", machine.CPU, machine.Cores, machine.Kernel, machine.Why)
+		fmt.Fprintf(a.out, "peak     %.3g GFLOP/s on one core at this level, measured now\n", machine.Peak)
 	}
 	for _, s := range subjects {
 		if err := a.measure(ctx, s, f, machine); err != nil {
@@ -202,17 +204,9 @@ func (a *app) measure(ctx context.Context, s subject, f benchFlags, machine benc
 
 func (a *app) benchTable(figures []bench.Figure) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	peak := slices.ContainsFunc(figures, func(f bench.Figure) bool { return f.PercentOfPeak > 0 })
-	header, share := "BATCH\tWORKERS\tROWS/S\tGFLOP/S\t", ""
-	if peak {
-		header += "% OF PEAK\t"
-	}
-	fmt.Fprintln(w, header+"BYTES/ROW\tP50 US\tP99 US\t")
+	fmt.Fprintln(w, "BATCH\tWORKERS\tROWS/S\tGFLOP/S\t% OF PEAK\tBYTES/ROW\tP50 US\tP99 US\t")
 	for _, f := range figures {
-		if peak {
-			share = fmt.Sprintf("%.0f\t", f.PercentOfPeak)
-		}
-		fmt.Fprintf(w, "%d\t%d\t%s\t%.1f\t%s%.0f\t%s\t%s\t\n", f.Batch, f.Workers, count(int64(f.RowsPerSec)), f.GFLOPS, share,
+		fmt.Fprintf(w, "%d\t%d\t%s\t%.1f\t%.0f\t%.0f\t%s\t%s\t\n", f.Batch, f.Workers, count(int64(f.RowsPerSec)), f.GFLOPS, f.PercentOfPeak,
 			f.BytesPerRow, microseconds(f.P50), microseconds(f.P99))
 	}
 	return w.Flush()
