@@ -32,10 +32,11 @@ type Calibration struct {
 	// Fixed says that Limit was given, not computed from TargetRate.
 	Fixed bool `json:"fixed,omitempty"`
 
-	// first[i] is the number of knots whose t is below that of bucket i, of
-	// buckets evenly spaced from low t to Start: where P begins to search.
-	first       []int32
-	bucket, off float64 // buckets per unit of t; t of the first
+	// Where P begins to search: first[i] is the number of knots whose u (exp of t)
+	// has a key below base+i. edge is the u of Start.
+	first []int32
+	base  uint64
+	edge  float64
 }
 
 const (
@@ -92,7 +93,9 @@ func rankOf(i, k, n int) int {
 	return int(math.Round(float64(i) * float64(n-1) / float64(k-1)))
 }
 
-func (c *Calibration) t(s float64) float64 { return math.Log(max(s-c.Low, 0) + c.Soft) }
+func (c *Calibration) u(s float64) float64 { return max(s-c.Low, 0) + c.Soft }
+
+func (c *Calibration) t(s float64) float64 { return math.Log(c.u(s)) }
 
 // SetTargetRate sets the limit for a rate of false alarms among normal rows.
 func (c *Calibration) SetTargetRate(rate float64) error {
@@ -127,12 +130,14 @@ func (c *Calibration) P(score float64) float64 {
 	if math.IsNaN(score) {
 		return score
 	}
-	t := c.t(score)
-	if t > c.Start {
-		return max(c.Tail*math.Exp(-(t-c.Start)/c.Excess), math.SmallestNonzeroFloat64)
+	u := c.u(score)
+	if !(u < c.edge) { // the logarithm is dear, and few rows are out here
+		if t := math.Log(u); t > c.Start {
+			return max(c.Tail*math.Exp(-(t-c.Start)/c.Excess), math.SmallestNonzeroFloat64)
+		}
 	}
 	n, k := int(c.Rows), len(c.Knots)
-	i := c.below(score, t)
+	i := c.below(score, u)
 	below := 0.0
 	switch {
 	case i == k:
@@ -148,13 +153,12 @@ func (c *Calibration) P(score float64) float64 {
 	return max((float64(n)-below+1)/float64(n+1), c.Tail)
 }
 
-// below returns the number of knots below score, whose t is given.
-func (c *Calibration) below(score, t float64) int {
+// below returns the number of knots below score, whose u is given.
+func (c *Calibration) below(score, u float64) int {
 	if len(c.first) == 0 {
 		return sort.SearchFloat64s(c.Knots, score)
 	}
-	b := int(min(max((t-c.off)*c.bucket, 0), float64(len(c.first)-1)))
-	i := int(c.first[b])
+	i := int(c.first[min(key(u)-c.base, uint64(len(c.first)-1))])
 	for i > 0 && c.Knots[i-1] >= score {
 		i--
 	}
@@ -164,21 +168,25 @@ func (c *Calibration) below(score, t float64) int {
 	return i
 }
 
+// key grows with u, some 128 steps for each factor of two.
+func key(u float64) uint64 { return math.Float64bits(u) >> 45 }
+
 // index makes the table that below begins with. Without it P is the same,
 // slower.
 func (c *Calibration) index() {
-	const buckets = 4096
-	c.off = math.Log(c.Soft)
-	if len(c.first) > 0 || !(c.Start > c.off) {
+	if len(c.first) > 0 || !(c.Soft > 0) {
 		return
 	}
-	c.first, c.bucket = make([]int32, buckets), buckets/(c.Start-c.off)
+	c.edge = math.Exp(c.Start) * (1 - 1e-9) // surely below
+	c.base = key(c.Soft)
+	n := int(min(key(c.u(c.Knots[len(c.Knots)-1]))-c.base, 1<<16)) + 1
+	c.first = make([]int32, n)
 	k := 0
-	for b := range c.first {
-		for k < len(c.Knots) && (c.t(c.Knots[k])-c.off)*c.bucket < float64(b) {
+	for i := range c.first {
+		for k < len(c.Knots) && key(c.u(c.Knots[k])) < c.base+uint64(i) {
 			k++
 		}
-		c.first[b] = int32(k)
+		c.first[i] = int32(k)
 	}
 }
 
