@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -154,93 +153,4 @@ func blocked(x []float32, in int) []float32 {
 		}
 	}
 	return xt
-}
-
-func BenchmarkGemm(b *testing.B) {
-	for _, l := range Levels() {
-		if l == BF16 {
-			continue
-		}
-		rounds := 1 << 20
-		var peak float64
-		b.Run(fmt.Sprintf("%v/peak", l), func(b *testing.B) {
-			var flops float64
-			for b.Loop() {
-				flops += Peak(l, rounds)
-			}
-			peak = max(peak, flops/b.Elapsed().Seconds())
-			b.ReportMetric(flops/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-		})
-		report := func(b *testing.B, flops int) {
-			rate := float64(flops) * float64(b.N) / b.Elapsed().Seconds()
-			b.ReportMetric(rate/1e9, "GFLOP/s")
-			b.ReportMetric(100*rate/peak, "%peak")
-		}
-		rnd := rand.New(rand.NewPCG(5, 6))
-		for _, shape := range [][2]int{{784, 128}, {128, 64}, {64, 784}, {128, 784}, {32, 32}} {
-			in, out := shape[0], shape[1]
-			x, w, bias := aligned[float32](in*Rows), gemmRandoms(rnd, in*out), gemmRandoms(rnd, out)
-			copy(x, gemmRandoms(rnd, in*Rows))
-			y := aligned[float32](out * Rows)
-			flops := 2 * in * out * Rows
-			name := func(what string) string { return fmt.Sprintf("%v/%s/%dx%d", l, what, in, out) }
-			p := PackCols(l, w, bias, in, out)
-			b.Run(name("cols"), func(b *testing.B) {
-				for b.Loop() {
-					p.Dense(y, x, ReLU, 4)
-				}
-				report(b, flops)
-			})
-			b.Run(name("rows"), func(b *testing.B) {
-				for b.Loop() {
-					DenseRows(l, y, x, w, bias, in, out, ReLU)
-				}
-				report(b, flops)
-			})
-			b.Run(name("dx"), func(b *testing.B) {
-				for b.Loop() {
-					DenseInputFast(l, x, y, w, in, out)
-				}
-				report(b, flops)
-			})
-			copy(x, gemmRandoms(rnd, in*Rows))
-			xt := blocked(x, in)
-			clear(y)
-			b.Run(name("dw"), func(b *testing.B) {
-				for b.Loop() {
-					DenseWeightsFast(l, w, y, xt, in, out, nil)
-				}
-				report(b, flops)
-			})
-		}
-	}
-}
-
-// BenchmarkGemmRow runs all layers of the net 784-128-64-32-2 for a few rows.
-func BenchmarkGemmRow(b *testing.B) {
-	widths := [][]int{{784, 128, 64, 32, 4}, {2, 256, 128, 64, 784}}
-	rnd := rand.New(rand.NewPCG(7, 8))
-	for _, l := range Levels() {
-		if l == BF16 {
-			continue
-		}
-		var layers []*Panels
-		for _, ws := range widths {
-			for i := 1; i < len(ws); i++ {
-				layers = append(layers, PackPanels(l, gemmRandoms(rnd, ws[i-1]*ws[i]), gemmRandoms(rnd, ws[i]), ws[i-1], ws[i]))
-			}
-		}
-		for _, rows := range []int{1, 2, 3, 4, 6, 12} {
-			x, y := aligned[float32](784*16), aligned[float32](784*16)
-			b.Run(fmt.Sprintf("%v/rows=%d", l, rows), func(b *testing.B) {
-				for b.Loop() {
-					for _, p := range layers {
-						p.Dense(y, 784, x, 784, rows, ReLU)
-					}
-				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rows), "ns/row")
-				b.ReportMetric(2*202368*float64(rows)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-			})
-		}
-	}
 }
