@@ -4,134 +4,665 @@
 
 package kernel
 
-func nativeReLU(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecReLUNEON(y, x *float32, n int)
 
-func nativeLeaky(l Level, y, x *float32, n int) bool { return false }
+func nativeReLU(l Level, y, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecReLUNEON(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeELU(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecLeakyNEON(y, x *float32, n int)
 
-func nativeGELU(l Level, y, x *float32, n int) bool { return false }
+func nativeLeaky(l Level, y, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecLeakyNEON(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSiLU(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecELUNEON(y, x *float32, n int)
 
-func nativeTanh(l Level, y, x *float32, n int) bool { return false }
+func nativeELU(l Level, y, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecELUNEON(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSigmoid(l Level, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecGELUNEON(y, x *float32, n int)
 
-func nativeSoftplus(l Level, y, x *float32, n int) bool { return false }
+func nativeGELU(l Level, y, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecGELUNEON(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeReLUBack(l Level, grad, x *float32, n int) bool { return false }
+//go:noescape
+func vecSiLUNEON(y, x *float32, n int)
 
-func nativeLeakyBack(l Level, grad, x *float32, n int) bool { return false }
+func nativeSiLU(l Level, y, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecSiLUNEON(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeELUBack(l Level, grad, y, x *float32, n int) bool { return false }
+//go:noescape
+func vecTanhNEON(y, x *float32, n int)
 
-func nativeGELUBack(l Level, grad, x *float32, n int) bool { return false }
+func nativeTanh(l Level, y, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecTanhNEON(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSiLUBack(l Level, grad, x *float32, n int) bool { return false }
+//go:noescape
+func vecSigmoidNEON(y, x *float32, n int)
 
-func nativeTanhBack(l Level, grad, y *float32, n int) bool { return false }
+func nativeSigmoid(l Level, y, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecSigmoidNEON(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSigmoidBack(l Level, grad, y *float32, n int) bool { return false }
+//go:noescape
+func vecSoftplusNEON(y, x *float32, n int)
 
-func nativeSoftplusBack(l Level, grad, x *float32, n int) bool { return false }
+func nativeSoftplus(l Level, y, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecSoftplusNEON(y, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeClampLogVar(l Level, lv, raw *float32, n int) bool { return false }
+//go:noescape
+func vecReLUBackNEON(grad, x *float32, n int)
 
-func nativeKL(l Level, kl, mu, lv *float32, n int) bool { return false }
+func nativeReLUBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecReLUBackNEON(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeSample(l Level, z, sd, mu, lv, noise *float32, n int) bool { return false }
+//go:noescape
+func vecLeakyBackNEON(grad, x *float32, n int)
+
+func nativeLeakyBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecLeakyBackNEON(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecELUBackNEON(grad, y, x *float32, n int)
+
+func nativeELUBack(l Level, grad, y, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecELUBackNEON(grad, y, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecGELUBackNEON(grad, x *float32, n int)
+
+func nativeGELUBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecGELUBackNEON(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSiLUBackNEON(grad, x *float32, n int)
+
+func nativeSiLUBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecSiLUBackNEON(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecTanhBackNEON(grad, y *float32, n int)
+
+func nativeTanhBack(l Level, grad, y *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecTanhBackNEON(grad, y, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSigmoidBackNEON(grad, y *float32, n int)
+
+func nativeSigmoidBack(l Level, grad, y *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecSigmoidBackNEON(grad, y, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSoftplusBackNEON(grad, x *float32, n int)
+
+func nativeSoftplusBack(l Level, grad, x *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecSoftplusBackNEON(grad, x, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecClampLogVarNEON(lv, raw *float32, n int)
+
+func nativeClampLogVar(l Level, lv, raw *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecClampLogVarNEON(lv, raw, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecKLNEON(kl, mu, lv *float32, n int)
+
+func nativeKL(l Level, kl, mu, lv *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecKLNEON(kl, mu, lv, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSampleNEON(z, sd, mu, lv, noise *float32, n int)
+
+func nativeSample(l Level, z, sd, mu, lv, noise *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecSampleNEON(z, sd, mu, lv, noise, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecKLBackNEON(dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32)
 
 func nativeKLBack(l Level, dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecKLBackNEON(dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight, latents, beta, half, freeBits)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeGaussSum(l Level, err, y, x, w *float32, features, slices int) bool { return false }
+//go:noescape
+func vecGaussSumNEON(err, y, x, w *float32, features, slices int)
 
-func nativeGaussSigmoidSum(l Level, err, y, x, w *float32, features, slices int) bool { return false }
+func nativeGaussSum(l Level, err, y, x, w *float32, features, slices int) bool {
+	switch l {
+	case NEON:
+		vecGaussSumNEON(err, y, x, w, features, slices)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecGaussSigmoidSumNEON(err, y, x, w *float32, features, slices int)
+
+func nativeGaussSigmoidSum(l Level, err, y, x, w *float32, features, slices int) bool {
+	switch l {
+	case NEON:
+		vecGaussSigmoidSumNEON(err, y, x, w, features, slices)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecBernSumNEON(err, y, x *float32, features, slices int, keep, smooth float32)
 
 func nativeBernSum(l Level, err, y, x *float32, features, slices int, keep, smooth float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecBernSumNEON(err, y, x, features, slices, keep, smooth)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeGaussTerms(l Level, t, y, x, w *float32, features, slices int) bool { return false }
+//go:noescape
+func vecGaussTermsNEON(t, y, x, w *float32, features, slices int)
+
+func nativeGaussTerms(l Level, t, y, x, w *float32, features, slices int) bool {
+	switch l {
+	case NEON:
+		vecGaussTermsNEON(t, y, x, w, features, slices)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecBernTermsNEON(t, y, x *float32, features, slices int, keep, smooth float32)
 
 func nativeBernTerms(l Level, t, y, x *float32, features, slices int, keep, smooth float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecBernTermsNEON(t, y, x, features, slices, keep, smooth)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeAddTerms(l Level, err, t *float32, features, slices int) bool { return false }
+//go:noescape
+func vecAddTermsNEON(err, t *float32, features, slices int)
 
-func nativeMaskTerms(l Level, t, mask, c *float32, features, slices int) bool { return false }
+func nativeAddTerms(l Level, err, t *float32, features, slices int) bool {
+	switch l {
+	case NEON:
+		vecAddTermsNEON(err, t, features, slices)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeGaussRow(l Level, q, y, x, w *float32, n int) bool { return false }
+//go:noescape
+func vecMaskTermsNEON(t, mask, c *float32, features, slices int)
 
-func nativeBernRow(l Level, q, y, x *float32, n int, keep, smooth float32) bool { return false }
+func nativeMaskTerms(l Level, t, mask, c *float32, features, slices int) bool {
+	switch l {
+	case NEON:
+		vecMaskTermsNEON(t, mask, c, features, slices)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeChain(l Level, acc, q *float32, n, stride, rows int) bool { return false }
+//go:noescape
+func vecGaussRowNEON(q, y, x, w *float32, n int)
+
+func nativeGaussRow(l Level, q, y, x, w *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecGaussRowNEON(q, y, x, w, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecBernRowNEON(q, y, x *float32, n int, keep, smooth float32)
+
+func nativeBernRow(l Level, q, y, x *float32, n int, keep, smooth float32) bool {
+	switch l {
+	case NEON:
+		vecBernRowNEON(q, y, x, n, keep, smooth)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecChainNEON(acc, q *float32, n, stride, rows int)
+
+func nativeChain(l Level, acc, q *float32, n, stride, rows int) bool {
+	switch l {
+	case NEON:
+		vecChainNEON(acc, q, n, stride, rows)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecCatTermsNEON(t, y, x *float32, outputs, slices int, smooth float32)
 
 func nativeCatTerms(l Level, t, y, x *float32, outputs, slices int, smooth float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecCatTermsNEON(t, y, x, outputs, slices, smooth)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecCatGradNEON(grad, y, x, weight *float32, outputs int, keep, smooth float32)
 
 func nativeCatGrad(l Level, grad, y, x, weight *float32, outputs int, keep, smooth float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecCatGradNEON(grad, y, x, weight, outputs, keep, smooth)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeGaussGrad(l Level, grad, dls, y, x, weight, w *float32, features int) bool { return false }
+//go:noescape
+func vecGaussGradNEON(grad, dls, y, x, weight, w *float32, features int)
+
+func nativeGaussGrad(l Level, grad, dls, y, x, weight, w *float32, features int) bool {
+	switch l {
+	case NEON:
+		vecGaussGradNEON(grad, dls, y, x, weight, w, features)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecGaussGradMaskNEON(grad, dls, y, x, mask, weight, w *float32, features int)
 
 func nativeGaussGradMask(l Level, grad, dls, y, x, mask, weight, w *float32, features int) bool {
-	return false
+	switch l {
+	case NEON:
+		vecGaussGradMaskNEON(grad, dls, y, x, mask, weight, w, features)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecBernGradNEON(grad, y, x, weight *float32, features int, keep, smooth float32)
 
 func nativeBernGrad(l Level, grad, y, x, weight *float32, features int, keep, smooth float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecBernGradNEON(grad, y, x, weight, features, keep, smooth)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecBernGradMaskNEON(grad, y, x, mask, weight *float32, features int, keep, smooth float32)
 
 func nativeBernGradMask(l Level, grad, y, x, mask, weight *float32, features int, keep, smooth float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecBernGradMaskNEON(grad, y, x, mask, weight, features, keep, smooth)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeSumLanes(l Level, db, dy *float32, features int) bool { return false }
+//go:noescape
+func vecSumLanesNEON(db, dy *float32, features int)
+
+func nativeSumLanes(l Level, db, dy *float32, features int) bool {
+	switch l {
+	case NEON:
+		vecSumLanesNEON(db, dy, features)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecAdamNEON(params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32)
 
 func nativeAdam(l Level, params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecAdamNEON(params, grads, mean, square, n, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeSGD(l Level, params, grads *float32, n int, rate, decay float32) bool { return false }
+//go:noescape
+func vecSGDNEON(params, grads *float32, n int, rate, decay float32)
+
+func nativeSGD(l Level, params, grads *float32, n int, rate, decay float32) bool {
+	switch l {
+	case NEON:
+		vecSGDNEON(params, grads, n, rate, decay)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecMomentumNEON(params, grads, velocity *float32, n int, rate, momentum, decay float32)
 
 func nativeMomentum(l Level, params, grads, velocity *float32, n int, rate, momentum, decay float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecMomentumNEON(params, grads, velocity, n, rate, momentum, decay)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecNesterovNEON(params, grads, velocity *float32, n int, rate, momentum, decay float32)
 
 func nativeNesterov(l Level, params, grads, velocity *float32, n int, rate, momentum, decay float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecNesterovNEON(params, grads, velocity, n, rate, momentum, decay)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecRMSPropNEON(params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32)
 
 func nativeRMSProp(l Level, params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecRMSPropNEON(params, grads, square, n, rate, alpha, rest, eps, decay)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecRMSPropMomentumNEON(params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32)
 
 func nativeRMSPropMomentum(l Level, params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32) bool {
-	return false
+	switch l {
+	case NEON:
+		vecRMSPropMomentumNEON(params, grads, square, velocity, n, rate, alpha, rest, eps, momentum, decay)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeAdd(l Level, dst, src *float32, n int) bool { return false }
+//go:noescape
+func vecAddNEON(dst, src *float32, n int)
 
-func nativeMul(l Level, dst, src *float32, n int) bool { return false }
+func nativeAdd(l Level, dst, src *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecAddNEON(dst, src, n)
+	default:
+		return false
+	}
+	return true
+}
 
-func nativeScale(l Level, dst *float32, n int, s float32) bool { return false }
+//go:noescape
+func vecMulNEON(dst, src *float32, n int)
 
-func nativeSumSquares(l Level, v *float32, n int, total *float64) bool { return false }
+func nativeMul(l Level, dst, src *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecMulNEON(dst, src, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecScaleNEON(dst *float32, n int, s float32)
+
+func nativeScale(l Level, dst *float32, n int, s float32) bool {
+	switch l {
+	case NEON:
+		vecScaleNEON(dst, n, s)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecSumSquaresNEON(v *float32, n int, total *float64)
+
+func nativeSumSquares(l Level, v *float32, n int, total *float64) bool {
+	switch l {
+	case NEON:
+		vecSumSquaresNEON(v, n, total)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecPackF32NEON(dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
 
 func nativePackF32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
-	return false
+	switch l {
+	case NEON:
+		vecPackF32NEON(dst, src, slices, hi, inv, lo, limit, bad)
+	default:
+		return false
+	}
+	return true
 }
+
+//go:noescape
+func vecPackF64NEON(dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64)
 
 func nativePackF64(l Level, dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64) bool {
-	return false
+	switch l {
+	case NEON:
+		vecPackF64NEON(dst, src, slices, mean, inv, limit, bad)
+	default:
+		return false
+	}
+	return true
 }
 
-func nativeTranspose(l Level, dst, src *float32, n int) bool { return false }
+//go:noescape
+func vecTransposeNEON(dst, src *float32, n int)
 
-func nativeGather(l Level, dst *float32, rows **float32, n int) bool { return false }
+func nativeTranspose(l Level, dst, src *float32, n int) bool {
+	switch l {
+	case NEON:
+		vecTransposeNEON(dst, src, n)
+	default:
+		return false
+	}
+	return true
+}
+
+//go:noescape
+func vecGatherNEON(dst *float32, rows **float32, n int)
+
+func nativeGather(l Level, dst *float32, rows **float32, n int) bool {
+	switch l {
+	case NEON:
+		vecGatherNEON(dst, rows, n)
+	default:
+		return false
+	}
+	return true
+}

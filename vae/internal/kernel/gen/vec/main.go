@@ -99,6 +99,7 @@ type target struct {
 var targets = []*target{
 	{arch: "amd64", suffix: "AVX2", level: "avx2", levels: "AVX2", make: newAMD64},
 	{arch: "amd64", suffix: "AVX512", level: "avx512", levels: "AVX512, BF16", make: newAMD64},
+	{arch: "arm64", suffix: "NEON", level: "neon", levels: "NEON", make: newARM64},
 }
 
 // variant returns the name of the function's code for t, or "" where it has
@@ -195,8 +196,6 @@ func assemble(list []*function, t *target) []byte {
 		fmt.Fprintf(&b, "// func %s(%s)\nTEXT ·%s(SB), NOSPLIT, $0-%d\n%s\n", name, f.signature(), name, size, body)
 	}
 	b.WriteString(table.data())
-	if t.level == "avx2" {
-		b.WriteString(zeros(t.arch))
-	}
+	b.WriteString(tables(t))
 	return b.Bytes()
 }

@@ -168,14 +168,17 @@ func gatherAMD64() string {
 	return t.String()
 }
 
-// zeros is the row that transposeAMD64 reads for the padding.
-func zeros(arch string) string {
-	if arch != "amd64" {
-		return ""
+// tables are the constants of the functions above.
+func tables(t *target) string {
+	switch t.level {
+	case "avx2":
+		return "GLOBL vecZeros<>(SB), RODATA|NOPTR, $256\n"
+	case "neon":
+		s := "GLOBL vecZeros<>(SB), RODATA|NOPTR, $256\n"
+		for i := range 4 {
+			s += fmt.Sprintf("DATA vecLaneBits<>+%d(SB)/4, $%d\n", 4*i, 1<<i)
+		}
+		return s + "GLOBL vecLaneBits<>(SB), RODATA|NOPTR, $16\n"
 	}
-	return "GLOBL vecZeros<>(SB), RODATA|NOPTR, $256\n"
+	return ""
 }
-
-func chainARM64() string     { return "" }
-func transposeARM64() string { return "" }
-func gatherARM64() string    { return "" }
