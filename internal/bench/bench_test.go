@@ -144,7 +144,7 @@ func TestMeasure(t *testing.T) {
 	rec := small.Record(100)
 	defer rec.Release()
 	ctx := context.Background()
-	for _, p := range []bench.Point{{1, 1}, {64, 1}, {30, 3}, {100, 2}} {
+	for _, p := range []bench.Point{{1, 1, ""}, {64, 1, vae.Float32}, {30, 3, ""}, {100, 2, ""}} {
 		f, err := bench.Measure(ctx, m, rec, p, 5*time.Millisecond)
 		if err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("%v GFLOP/s at %v rows/s, want %v", f.GFLOPS, f.RowsPerSec, want)
 		}
 	}
-	for _, p := range []bench.Point{{0, 1}, {1, 0}, {101, 1}} {
+	for _, p := range []bench.Point{{0, 1, ""}, {1, 0, ""}, {101, 1, ""}, {1, 1, "float12"}} {
 		if _, err := bench.Measure(ctx, m, rec, p, time.Millisecond); err == nil {
 			t.Errorf("Measure(%+v): no error", p)
 		}
@@ -187,10 +187,10 @@ func TestSweep(t *testing.T) {
 	if err := s.Run(context.Background(), rec); err != nil {
 		t.Fatal(err)
 	}
-	if want := []bench.Point{{1, 1}, {64, 1}, {1, 2}, {64, 2}}; !equal(got, want) {
+	if want := []bench.Point{{1, 1, ""}, {64, 1, ""}, {1, 2, ""}, {64, 2, ""}}; !equal(got, want) {
 		t.Errorf("measured %v, want %v", got, want)
 	}
-	if want := []bench.Point{{128, 1}, {128, 2}}; !equal(skipped, want) {
+	if want := []bench.Point{{128, 1, ""}, {128, 2, ""}}; !equal(skipped, want) {
 		t.Errorf("skipped %v, want %v", skipped, want)
 	}
 }

@@ -17,6 +17,9 @@ import (
 type Point struct {
 	Batch   int // rows in one call
 	Workers int // goroutines that score at the same time, each with its own Scorer
+	// Precision is the number format of weights and activations; empty means
+	// float32.
+	Precision vae.Precision
 }
 
 // A Figure is what a Point came to.
@@ -96,7 +99,7 @@ type team struct {
 func newTeam(m *vae.Model, rec arrow.Record, p Point) (*team, error) {
 	t := &team{batch: p.Batch, group: max(1, 64/p.Batch)}
 	for w := range p.Workers {
-		s, err := m.NewScorer(rec.Schema(), vae.Options{Top: -1})
+		s, err := m.NewScorer(rec.Schema(), vae.Options{Top: -1, Precision: p.Precision})
 		if err != nil {
 			t.release()
 			return nil, err

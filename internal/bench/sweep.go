@@ -15,6 +15,8 @@ type Sweep struct {
 	Model   *vae.Model
 	Batches []int
 	Workers []int
+	// Precision is that of every point.
+	Precision vae.Precision
 	// Long is how long one point is measured, about.
 	Long time.Duration
 	// Peak is the ceiling of one core in GFLOP/s, 0 when it is not known, and
@@ -42,7 +44,7 @@ func (s *Sweep) Run(ctx context.Context, rec arrow.Record) error {
 	for _, workers := range s.Workers {
 		rate := 0.0 // of one worker, at the batch before
 		for _, batch := range s.Batches {
-			p := Point{Batch: batch, Workers: workers}
+			p := Point{Batch: batch, Workers: workers, Precision: s.Precision}
 			if int64(batch) > rec.NumRows() {
 				s.skip(p, fmt.Sprintf("more than the %d rows at hand", rec.NumRows()))
 				continue

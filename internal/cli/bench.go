@@ -25,6 +25,7 @@ type benchFlags struct {
 	nets             []string
 	batches, workers []int
 	seconds          float64
+	precision        vae.Precision
 	json             bool
 }
 
@@ -58,6 +59,7 @@ func (a *app) bench() *cobra.Command {
 	fl.IntSliceVar(&f.batches, "batches", []int{1, 6, 64, 256, 1024, 4096, 65536}, "rows in one call")
 	fl.IntSliceVar(&f.workers, "workers", workers, "goroutines that score at the same time")
 	fl.Float64Var(&f.seconds, "seconds", 0.3, "how long each point is measured, about")
+	fl.StringVar((*string)(&f.precision), "precision", "float32", "float32, or bf16 where the CPU has AVX512-BF16")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object a line for each point")
 	return cmd
 }
@@ -85,6 +87,9 @@ func (f *benchFlags) validate() error {
 		check(w >= 1 && w <= 1024, "--workers %d: want 1 to 1024", w)
 	}
 	check(f.seconds > 0 && f.seconds <= 3600, "--seconds %g: want above 0 and at most 3600", f.seconds)
+	if err := f.precision.Valid(); err != nil {
+		faults = append(faults, fmt.Errorf("--%w", err))
+	}
 	for _, n := range f.nets {
 		if _, err := bench.Find(n); err != nil {
 			faults = append(faults, fmt.Errorf("--nets: %w", err))
@@ -134,7 +139,7 @@ func (a *app) benchVerb(ctx context.Context, f benchFlags) error {
 	machine.Peak = bench.MeasurePeak(peakTime)
 	if !f.json {
 		fmt.Fprintf(a.out, "cpu      %s\ncores    %d for this process\nkernel   %s: %s\n", machine.CPU, machine.Cores, machine.Kernel, machine.Why)
-		fmt.Fprintf(a.out, "peak     %.3g GFLOP/s on one core at this level, measured now\n", machine.Peak)
+		fmt.Fprintf(a.out, "peak     %.3g GFLOP/s on one core at this level in float32, measured now\n", machine.Peak)
 	}
 	for _, s := range subjects {
 		if err := a.measure(ctx, s, f, machine); err != nil {
@@ -167,7 +172,7 @@ func (a *app) measure(ctx context.Context, s subject, f benchFlags, machine benc
 	var notes []string
 	var failed error
 	points := len(f.batches) * len(f.workers)
-	sweep := bench.Sweep{Model: m, Batches: f.batches, Workers: f.workers, Peak: machine.Peak, Cores: machine.Cores,
+	sweep := bench.Sweep{Model: m, Batches: f.batches, Workers: f.workers, Precision: f.precision, Peak: machine.Peak, Cores: machine.Cores,
 		Long: time.Duration(f.seconds * float64(time.Second)),
 		Each: func(g bench.Figure) {
 			figures = append(figures, g)
@@ -176,10 +181,11 @@ func (a *app) measure(ctx context.Context, s subject, f benchFlags, machine benc
 			})
 			if f.json {
 				failed = errors.Join(failed, json.NewEncoder(a.out).Encode(struct {
-					Net string `json:"net"`
+					Net       string        `json:"net"`
+					Precision vae.Precision `json:"precision"`
 					bench.Figure
 					bench.Machine
-				}{s.name, g, machine}))
+				}{s.name, f.precision, g, machine}))
 			}
 		},
 		Skipped: func(g bench.Point, why string) {

@@ -20,9 +20,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/elbo-stream/elbo/internal/bench"
 	"github.com/elbo-stream/elbo/vae"
@@ -60,7 +63,7 @@ func run(args []string, env func(string) string, out io.Writer) error {
 	for _, n := range s.nets {
 		switch job {
 		case "score":
-			err = score(n, s, precision(kernel), out)
+			err = score(n, s, out)
 		case "train":
 			err = steps(n, s, out)
 		default:
@@ -71,13 +74,6 @@ func run(args []string, env func(string) string, out io.Writer) error {
 		}
 	}
 	return nil
-}
-
-func precision(kernel string) string {
-	if strings.Contains(kernel, "bf16") {
-		return "bf16"
-	}
-	return "fp32"
 }
 
 // read takes the settings from the environment.
@@ -139,9 +135,17 @@ func weights(dir string, n bench.Net) ([]float32, error) {
 // checkRows is how many rows all systems add up the scores of.
 const checkRows = 64
 
-// score measures one net at every batch, and proves that it does the same job:
-// the squared error and the KL divergence of the first rows.
-func score(n bench.Net, s settings, precision string, out io.Writer) error {
+// precisions are what this CPU can score in, under the harness's names.
+func precisions() map[string]vae.Precision {
+	p := map[string]vae.Precision{"fp32": vae.Float32}
+	if slices.Contains(vae.KernelLevels(), "avx512bf16") {
+		p["bf16"] = vae.BF16
+	}
+	return p
+}
+
+// score measures one net in every precision.
+func score(n bench.Net, s settings, out io.Writer) error {
 	w, err := weights(s.dir, n)
 	if err != nil {
 		return err
@@ -158,7 +162,18 @@ func score(n bench.Net, s settings, precision string, out io.Writer) error {
 	}
 	rec := n.Record(most)
 	defer rec.Release()
-	scorer, err := m.NewScorer(rec.Schema(), vae.Options{Top: -1})
+	for name, p := range precisions() {
+		if err := rates(n, s, m, rec, name, p, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rates measures a model at every batch, and proves that it does the same job:
+// the squared error and the KL divergence of the first rows.
+func rates(n bench.Net, s settings, m *vae.Model, rec arrow.Record, precision string, p vae.Precision, out io.Writer) error {
+	scorer, err := m.NewScorer(rec.Schema(), vae.Options{Top: -1, Precision: p})
 	if err != nil {
 		return err
 	}
