@@ -41,7 +41,8 @@ type Trainer struct {
 	pre, act      [][]float32 // per layer of encoder then decoder, but for the last
 	ga, gb        []float32   // gradients on their way back
 	xt, tail      []float32   // a layer's input as DenseWeightsFast wants it, and its scratch
-	y, out, terms []float32   // of one part of the last layer: before and after the output activation
+	y, out, dy    []float32   // of one part of the last layer: before and after the output activation, and the gradient
+	terms         []float32   // of one part
 	mask          []float32   // of one part: ones, but for the feature at work
 	w, half       []float32   // 1/sd^2 of each Gaussian feature, and half of it
 	offset        []float32   // what a Gaussian term costs besides the error, nats
@@ -80,7 +81,7 @@ func (s *Sums) Add(o *Sums) {
 
 // partFeatures is how many outputs of the last layer are computed before their
 // likelihood is taken, so that it finds them in the first cache.
-const partFeatures = 36
+const partFeatures = 48
 
 // A headPart is a run of outputs [from, from+n) of the last layer; no
 // categorical block is cut in two.
@@ -131,8 +132,12 @@ func headParts(blocks []Block) (parts []headPart) {
 	return parts
 }
 
-// NewTrainer makes the memory to train n at a level.
+// NewTrainer makes the memory to train n at a level. A level that this build has
+// no assembly for is taken as Generic.
 func NewTrainer(n *Net, level Level) *Trainer {
+	if !native(level) {
+		level = Generic
+	}
 	tile := func(f int) []float32 { return make([]float32, f*Rows) }
 	t := &Trainer{X: tile(n.Inputs), Missing: make([]uint64, n.Features), Noise: tile(n.Latent), net: n, level: level}
 	if level == Generic {
@@ -159,7 +164,7 @@ func NewTrainer(n *Net, level Level) *Trainer {
 	}
 	t.ga, t.gb = tile(widest), tile(widest)
 	t.xt, t.tail = tile(Blocks(deepest)*Lanes), make([]float32, Lanes*widest)
-	t.y, t.out, t.terms, t.mask = tile(part), tile(part), tile(part), tile(part)
+	t.y, t.out, t.dy, t.terms, t.mask = tile(part), tile(part), tile(part), tile(part), tile(part)
 	for i := range t.mask {
 		t.mask[i] = 1
 	}
@@ -259,11 +264,15 @@ func (t *Trainer) Gradients(grads []float32, add bool, sums *Sums, rows int, sha
 	vecSample(l, t.z, t.sd, t.Mu, t.lv, t.Noise)
 	t.addKL(sums, live(rows))
 
-	dy := t.ga[:n.Features*Rows]
-	t.headGradients(t.hidden(), dy, grads, sums, rows, share)
-	t.back(n.Decoder, e, t.z, t.dz, grads)
+	deepest := len(n.Decoder) - 1
+	dh := t.dz
+	if deepest > 0 {
+		dh = t.ga[:n.Decoder[deepest].In*Rows]
+	}
+	t.lastLayer(t.hidden(), dh, grads, sums, rows, share)
+	t.back(n.Decoder[:deepest], e, t.z, t.dz, grads)
 
-	dh := t.ga[:2*n.Latent*Rows]
+	dh = t.ga[:2*n.Latent*Rows]
 	vecKLBack(l, dh[:n.Latent*Rows], dh[n.Latent*Rows:], t.dz, latentTiles{t.Mu, t.lv, raw, t.KL, t.Noise, t.sd},
 		t.weight[:], float32(t.o.Beta), float32(t.o.FreeBits))
 	t.back(n.Encoder, 0, t.X, nil, grads)
@@ -328,15 +337,18 @@ func (t *Trainer) outputs(p headPart, h []float32) (pre, out []float32) {
 	return pre, out
 }
 
-// headGradients runs the last layer from its input h and takes its likelihoods:
-// dy gets the gradient of the last layer's outputs, grads that of the log
-// standard deviations, sums the terms.
-func (t *Trainer) headGradients(h, dy, grads []float32, sums *Sums, rows int, share float32) {
-	for _, p := range t.parts {
+// lastLayer runs the last layer forward from its input h, takes its likelihoods
+// and runs it back, part by part, so that nothing of a part is read twice from
+// afar. dh gets the gradient of h.
+func (t *Trainer) lastLayer(h, dh, grads []float32, sums *Sums, rows int, share float32) {
+	last := t.net.Decoder[len(t.net.Decoder)-1]
+	ht := t.transposed(h, last.In)
+	for i, p := range t.parts {
 		pre, out := t.outputs(p, h)
+		dy := t.dy[:p.n*Rows]
 		for _, r := range p.runs {
 			lo, hi := (r.from-p.from)*Rows, (r.from-p.from+r.n)*Rows
-			g := dy[r.from*Rows : (r.from+r.n)*Rows]
+			g := dy[lo:hi]
 			switch r.kind {
 			case Gaussian:
 				t.gaussGradients(r, g, out[lo:hi], grads, sums, rows, share)
@@ -347,6 +359,9 @@ func (t *Trainer) headGradients(h, dy, grads []float32, sums *Sums, rows int, sh
 				t.catGradients(r, g, out[lo:hi], sums, rows)
 			}
 		}
+		l := Layer{In: last.In, Out: p.n, W: last.W + p.from*last.In, B: last.B + p.from}
+		t.layerBack(l, dy, ht, grads)
+		inputGradient(t.level, dh, dy, t.params[l.W:l.W+l.In*l.Out], l.In, l.Out, i > 0)
 	}
 	t.addCosts(sums, rows)
 }
@@ -472,30 +487,60 @@ func (t *Trainer) back(layers []Layer, first int, x, dx, grads []float32) {
 		if i > 0 {
 			in, to = t.act[first+i-1], t.gb[:l.In*Rows]
 		}
-		xt := t.xt[:Blocks(l.In)*Lanes*Rows]
-		vecTranspose(t.level, xt, in, l.In)
-		if t.add {
-			DenseWeightsFast(t.level, grads[l.W:l.W+l.In*l.Out], g, xt, l.In, l.Out, t.tail)
-		} else {
-			writeWeights(t.level, grads[l.W:l.W+l.In*l.Out], g, xt, l.In, l.Out, t.tail)
-			clear(grads[l.B : l.B+l.Out])
-		}
-		vecSumLanes(t.level, grads[l.B:l.B+l.Out], g)
+		t.layerBack(l, g, t.transposed(in, l.In), grads)
 		if to != nil {
-			DenseInputFast(t.level, to, g, t.params[l.W:l.W+l.In*l.Out], l.In, l.Out)
+			inputGradient(t.level, to, g, t.params[l.W:l.W+l.In*l.Out], l.In, l.Out, false)
 		}
 		t.ga, t.gb = t.gb, t.ga
 	}
 }
 
+// transposed returns a tile of n features as DenseWeightsFast wants it, until the
+// next call.
+func (t *Trainer) transposed(tile []float32, n int) []float32 {
+	xt := t.xt[:Blocks(n)*Lanes*Rows]
+	vecTranspose(t.level, xt, tile, n)
+	return xt
+}
+
+// layerBack takes the gradient g of a layer's outputs to that of its weights and
+// biases. xt is its input, transposed.
+func (t *Trainer) layerBack(l Layer, g, xt, grads []float32) {
+	dw, db := grads[l.W:l.W+l.In*l.Out], grads[l.B:l.B+l.Out]
+	if t.add {
+		DenseWeightsFast(t.level, dw, g, xt, l.In, l.Out, t.tail)
+	} else {
+		writeWeights(t.level, dw, g, xt, l.In, l.Out, t.tail)
+		clear(db)
+	}
+	vecSumLanes(t.level, db, g)
+}
+
+// inputGradient is DenseInputFast, but can add to what dx holds: the chains then
+// go on, so that a layer taken in parts gives the bits of a whole one. The level
+// is a native one.
+func inputGradient(level Level, dx, dy, w []float32, in, out int, add bool) {
+	checkTile("dx", len(dx), in)
+	checkTile("dy", len(dy), out)
+	var zeros [maxGroup]float32
+	a := gemmArgs{x: ptr(dy), init: unsafe.Pointer(&zeros), k: out, slices: tileSlices, xk: Rows * 4, xs: Lanes * 4,
+		wk: in * 4, wj: 4, yj: Rows * 4}
+	if add {
+		a.vector, a.initj = 1, Rows*4
+	}
+	inGroups(level, &a, in, func(j, n int) {
+		a.y = unsafe.Add(ptr(dx), j*Rows*4)
+		a.w = unsafe.Add(ptr(w), j*4)
+		a.wg, a.yg = n*4, n*Rows*4
+		if add {
+			a.init, a.initg = a.y, a.yg
+		}
+	})
+}
+
 // writeWeights is DenseWeightsFast for gradients that start at zero: what dw holds
 // is neither read nor kept. The level is a native one.
 func writeWeights(level Level, dw, dy, xt []float32, in, out int, tail []float32) {
-	if level = float(level); level == Generic {
-		clear(dw)
-		weightsGeneric(dw, dy, xt, in, out)
-		return
-	}
 	var zeros [maxGroup]float32
 	rest := in % Lanes
 	whole := in - rest
