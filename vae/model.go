@@ -118,8 +118,8 @@ func (m *Model) prepare() error {
 	if err != nil {
 		return err
 	}
-	m.plan = kernel.NewPlan(m.net, m.params, level)
-	m.bf16 = sync.OnceValue(func() *kernel.Plan { return kernel.NewPlan(m.net, m.params, kernel.BF16) })
+	m.plan = kernel.NewPlan(m.net, m.params, nil, level)
+	m.bf16 = sync.OnceValue(func() *kernel.Plan { return kernel.NewPlan(m.net, m.params, nil, kernel.BF16) })
 	return nil
 }
 

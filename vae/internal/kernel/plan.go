@@ -42,7 +42,17 @@ const runOutputs = 48
 const fewRows = 12
 
 // NewPlan lays params out for level. It copies what it needs.
-func NewPlan(n *Net, params []float32, level Level) *Plan {
+//
+// shift, if not nil, is what the caller adds to each feature of X, so that a
+// value that is common may become zero and be skipped (Tile.Active): the first
+// layer's biases take it out again, and the last layer's put it into the means of
+// Gaussian outputs, which Out then has too. It must be zero for other outputs,
+// and everywhere when OutAct is not Identity. The cells that are missing hold
+// their shift.
+func NewPlan(n *Net, params, shift []float32, level Level) *Plan {
+	if shift != nil {
+		params = n.shifted(params, shift)
+	}
 	p := &Plan{net: n, level: level, weight: make([]float32, n.Features+Lanes),
 		constant: make([]float64, n.Features), presence: make([]float64, n.Features)}
 	widest := max(n.Inputs, n.Features)
@@ -71,6 +81,24 @@ func NewPlan(n *Net, params []float32, level Level) *Plan {
 	p.stride = whole(widest+Lanes-1) + Lanes
 	p.fixCosts(params)
 	return p
+}
+
+// shifted returns a copy of params for features that are shifted.
+func (n *Net) shifted(params, shift []float32) []float32 {
+	params = append([]float32(nil), params...)
+	l := n.Encoder[0]
+	for o := range l.Out {
+		sum := float64(params[l.B+o])
+		for j, s := range shift {
+			sum -= float64(params[l.W+o*l.In+j]) * float64(s)
+		}
+		params[l.B+o] = float32(sum)
+	}
+	l = n.Decoder[len(n.Decoder)-1]
+	for j, s := range shift {
+		params[l.B+j] += s
+	}
+	return params
 }
 
 // headRuns joins neighbouring blocks of one likelihood and cuts them to runOutputs.
@@ -133,7 +161,7 @@ type Tile struct {
 	X                        []float32
 	FeatureStride, RowStride int
 	// Missing has bit r of element f set where feature f of row r is missing; X is
-	// zero there. AnyMissing says whether any bit is set.
+	// zero (or the feature's shift) there. AnyMissing says whether any bit is set.
 	Missing    []uint64 // [Features]
 	AnyMissing bool
 	// Active lists, ascending, the inputs that may have a lane other than zero;

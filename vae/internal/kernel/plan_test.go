@@ -67,7 +67,7 @@ func TestPlanAgreesWithReference(t *testing.T) {
 			c = withPresence(c)
 			t.Run(level.String()+"/"+name, func(t *testing.T) {
 				p := c.problem()
-				plan := kernel.NewPlan(p.n, to[float32](p.params), level)
+				plan := kernel.NewPlan(p.n, to[float32](p.params), nil, level)
 				tile := plan.NewTile()
 				plan.Begin(tile, c.rows, true)
 				fill(tile, p, 0, c.rows)
@@ -154,7 +154,7 @@ func TestPlanScoresDependOnTheRowOnly(t *testing.T) {
 		p := wide(seed)
 		native := map[int][2]uint32{}
 		for _, level := range kernel.Levels() {
-			plan := kernel.NewPlan(p.n, to[float32](p.params), level)
+			plan := kernel.NewPlan(p.n, to[float32](p.params), nil, level)
 			tile := plan.NewTile()
 			var want [rows][2]uint32
 			bits := func(r int) [2]uint32 {
@@ -199,12 +199,54 @@ func TestPlanScoresDependOnTheRowOnly(t *testing.T) {
 	}
 }
 
+// Shifted features give the scores of the same features without a shift, up to
+// rounding, and means that are shifted.
+func TestPlanShift(t *testing.T) {
+	for seed := range uint64(20) {
+		p := wide(seed + 200)
+		p.n.OutAct = kernel.Identity
+		rnd := newRand(seed)
+		shift := make([]float32, p.n.Features)
+		for _, b := range p.n.Blocks {
+			for j := b.From; j < b.From+b.N; j++ {
+				if (b.Kind == kernel.Gaussian || b.Kind == kernel.GaussianFixed) && rnd.IntN(2) == 0 {
+					shift[j] = rnd.Float32()*2 - 1
+				}
+			}
+		}
+		for _, level := range kernel.Levels() {
+			limit := 1e-5
+			if level == kernel.BF16 {
+				limit = 2e-2
+			}
+			plain, moved := kernel.NewPlan(p.n, to[float32](p.params), nil, level), kernel.NewPlan(p.n, to[float32](p.params), shift, level)
+			a, b := plain.NewTile(), moved.NewTile()
+			plain.Begin(a, rows, true)
+			fill(a, p, 0, rows)
+			plain.Score(a, true)
+			moved.Begin(b, rows, true)
+			fill(b, p, 0, rows)
+			for i := range p.n.Features * rows {
+				b.X[i] += shift[i/rows]
+			}
+			moved.Score(b, true)
+			for r := range rows {
+				for _, v := range [][2]float32{{a.Recon[r], b.Recon[r]}, {a.KL[r], b.KL[r]}, {a.Out[r], b.Out[r] - shift[0]}} {
+					if math.Abs(float64(v[0])-float64(v[1])) > limit*(1+math.Abs(float64(v[0]))) {
+						t.Fatalf("%v, seed %d, row %d: %v without, %v with the shift", level, seed, r, v[0], v[1])
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestPlanLevelsAgree(t *testing.T) {
 	for seed := range uint64(20) {
 		p := wide(seed + 100)
 		var first *kernel.Tile
 		for _, level := range kernel.Levels() {
-			plan := kernel.NewPlan(p.n, to[float32](p.params), level)
+			plan := kernel.NewPlan(p.n, to[float32](p.params), nil, level)
 			tile := plan.NewTile()
 			plan.Begin(tile, rows, false)
 			fill(tile, p, 0, rows)
@@ -231,7 +273,7 @@ func TestPlanLevelsAgree(t *testing.T) {
 func TestPlanAllocatesNothing(t *testing.T) {
 	p := wide(3)
 	for _, level := range kernel.Levels() {
-		plan := kernel.NewPlan(p.n, to[float32](p.params), level)
+		plan := kernel.NewPlan(p.n, to[float32](p.params), nil, level)
 		tile := plan.NewTile()
 		for _, n := range []int{1, 5, 17, 64} {
 			if got := testing.AllocsPerRun(10, func() {
@@ -269,7 +311,7 @@ func BenchmarkPlan(b *testing.B) {
 			params[i] *= 0.05
 		}
 		for _, level := range kernel.Levels() {
-			plan := kernel.NewPlan(n, params, level)
+			plan := kernel.NewPlan(n, params, nil, level)
 			tile := plan.NewTile()
 			for _, rows := range []int{1, 6, 16, 64} {
 				b.Run(c.name+"/"+level.String()+"/rows="+string(rune('0'+rows/10))+string(rune('0'+rows%10)), func(b *testing.B) {
