@@ -68,19 +68,20 @@ type rows struct {
 
 func (s *rows) words() int { return (s.features + 63) / 64 }
 
-// add appends row r of a packed tile.
-func (s *rows) add(x, mask []float32, r int) {
+// add appends a lane of a packed tile.
+func (s *rows) add(t *tile, lane int) {
 	s.n++
-	s.x = slices.Grow(s.x, s.inputs)
 	at := len(s.x)
-	s.x = s.x[:at+s.inputs]
+	s.x = slices.Grow(s.x, s.inputs)[:at+s.inputs]
 	for f, row := 0, s.x[at:]; f < len(row); f++ {
-		row[f] = x[f*vae.TileRows+r]
+		row[f] = t.x[f*vae.TileRows+lane]
 	}
-	for f := range s.features {
-		if mask[f*vae.TileRows+r] == 0 {
-			s.gone(s.n - 1)[f/64] |= 1 << (f % 64)
-		}
+	if t.gaps>>lane&1 == 0 {
+		return
+	}
+	words := s.gone(s.n - 1)
+	for f, m := range t.missing {
+		words[f/64] |= m >> lane & 1 << (f % 64)
 	}
 }
 
@@ -318,11 +319,11 @@ func pack(ctx context.Context, c Config, d Data, spec *vae.Spec, s *split, train
 		if err != nil {
 			return err
 		}
-		return p.rows(t.packer, rec, func(r int, x, mask []float32, lane int) {
+		return p.rows(t.packer, rec, func(r, lane int) {
 			if held(r) {
-				t.held.add(x, mask, lane)
+				t.held.add(p, lane)
 			} else if t.train != nil {
-				t.train.add(x, mask, lane)
+				t.train.add(p, lane)
 			}
 		})
 	})
@@ -331,26 +332,33 @@ func pack(ctx context.Context, c Config, d Data, spec *vae.Spec, s *split, train
 
 // tile is scratch for packing.
 type tile struct {
-	x, mask []float32
+	packed  vae.Packed
+	x       []float32 // [inputs][vae.TileRows]
+	missing []uint64  // [features], a bit for each lane
+	gaps    uint64    // the lanes that miss anything
 	flags   []vae.RowFlags
 }
 
 func newTile(spec *vae.Spec) *tile {
 	features, inputs := spec.Inputs()
-	return &tile{make([]float32, inputs*vae.TileRows), make([]float32, features*vae.TileRows), make([]vae.RowFlags, vae.TileRows)}
+	return &tile{x: make([]float32, inputs*vae.TileRows), missing: make([]uint64, features), flags: make([]vae.RowFlags, vae.TileRows)}
 }
 
 // rows packs rec and calls f for every row with its lane in the tile.
-func (t *tile) rows(p *vae.Packer, rec arrow.Record, f func(row int, x, mask []float32, lane int)) error {
-	packed, err := p.Bind(rec)
-	if err != nil {
+func (t *tile) rows(p *vae.Packer, rec arrow.Record, f func(row, lane int)) error {
+	if err := p.BindTo(&t.packed, rec); err != nil {
 		return err
 	}
 	for from := 0; from < int(rec.NumRows()); from += vae.TileRows {
 		n := min(vae.TileRows, int(rec.NumRows())-from)
-		packed.Tile(from, n, t.x, t.mask, t.flags)
+		t.gaps = 0
+		if t.packed.Pack(from, n, t.x, vae.TileRows, 1, t.missing, t.flags) {
+			for _, m := range t.missing {
+				t.gaps |= m
+			}
+		}
 		for lane := range n {
-			f(from+lane, t.x, t.mask, lane)
+			f(from+lane, lane)
 		}
 	}
 	return nil
@@ -422,6 +430,8 @@ func (t *table) streamBatches(ctx context.Context, c Config, step int) iter.Seq2
 		used := int64(step) * int64(size)
 		skip := used % t.trainN
 		out := &rows{inputs: t.held.inputs, features: t.held.features}
+		out.x = make([]float32, 0, size*out.inputs)
+		index := all(size)
 		for epoch := used / t.trainN; ; epoch++ {
 			for x, err := range t.shuffled(ctx, c, epoch) {
 				if err != nil {
@@ -435,10 +445,10 @@ func (t *table) streamBatches(ctx context.Context, c Config, step int) iter.Seq2
 				if out.addRow(x.rows, x.row); out.n < size {
 					continue
 				}
-				if !yield(batch{out, all(size)}, nil) {
+				if !yield(batch{out, index}, nil) {
 					return
 				}
-				out = &rows{inputs: out.inputs, features: out.features}
+				out.x, out.missing, out.n = out.x[:0], out.missing[:0], 0
 			}
 		}
 	}
@@ -464,6 +474,7 @@ type place struct {
 func (t *table) shuffled(ctx context.Context, c Config, epoch int64) iter.Seq2[place, error] {
 	return func(yield func(place, error) bool) {
 		buffer := &rows{inputs: t.held.inputs, features: t.held.features}
+		buffer.x = make([]float32, 0, int(min(int64(t.capacity), t.trainN))*buffer.inputs)
 		draw := counter{seed: c.Seed, stream: uint64(epoch)}
 		tile := newTile(t.spec)
 		give := func() bool {
@@ -502,14 +513,14 @@ func (t *table) addTo(buffer *rows, tile *tile, first int64, rec arrow.Record, g
 		return err
 	}
 	open := true
-	return tile.rows(t.packer, rec, func(r int, x, mask []float32, lane int) {
+	return tile.rows(t.packer, rec, func(r, lane int) {
 		if !open || held(r) {
 			return
 		}
 		if buffer.n >= t.capacity {
 			open = give()
 		}
-		buffer.add(x, mask, lane)
+		buffer.add(tile, lane)
 	})
 }
 

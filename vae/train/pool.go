@@ -22,10 +22,16 @@ type pool struct {
 	net     *kernel.Net
 	level   kernel.Level
 	batch   int // rows of a batch
-	workers []*kernel.Trainer
+	workers []*worker
 	shards  []shard
 	squares []float64 // of each chunk of the gradient
 	sums    *kernel.Sums
+}
+
+// A worker computes tiles. It knows the parameters of the step in begun.
+type worker struct {
+	*kernel.Trainer
+	begun uint64 // step+1
 }
 
 // A shard is a part of a batch.
@@ -48,7 +54,7 @@ func newPool(n *kernel.Net, level kernel.Level, batch, workers int) *pool {
 		p.shards = append(p.shards, shard{make([]float32, n.Params), kernel.NewSums(n)})
 	}
 	for range workers {
-		p.workers = append(p.workers, kernel.NewTrainer(n, level))
+		p.workers = append(p.workers, &worker{Trainer: kernel.NewTrainer(n, level)})
 	}
 	return p
 }
@@ -58,7 +64,7 @@ func tilesOf(rows int) int { return (rows + kernel.Rows - 1) / kernel.Rows }
 
 // parallel calls f(worker, i) for i in [0, n), each worker taking the next i that
 // is left. It returns when all are done.
-func (p *pool) parallel(n int, f func(t *kernel.Trainer, i int)) {
+func (p *pool) parallel(n int, f func(w *worker, i int)) {
 	if len(p.workers) == 1 || n < 2 {
 		for i := range n {
 			f(p.workers[0], i)
@@ -66,14 +72,14 @@ func (p *pool) parallel(n int, f func(t *kernel.Trainer, i int)) {
 		return
 	}
 	var next atomic.Int64
-	work := func(t *kernel.Trainer) {
+	work := func(w *worker) {
 		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-			f(t, i)
+			f(w, i)
 		}
 	}
 	var wg sync.WaitGroup
-	for _, t := range p.workers[1:min(len(p.workers), n)] {
-		wg.Go(func() { work(t) })
+	for _, w := range p.workers[1:min(len(p.workers), n)] {
+		wg.Go(func() { work(w) })
 	}
 	work(p.workers[0])
 	wg.Wait()
@@ -92,7 +98,7 @@ func (p *pool) chunks(f func(i, lo, hi int)) {
 		}
 		return
 	}
-	p.parallel(len(p.squares), func(_ *kernel.Trainer, i int) { f(i, i*chunk, min((i+1)*chunk, n)) })
+	p.parallel(len(p.squares), func(_ *worker, i int) { f(i, i*chunk, min((i+1)*chunk, n)) })
 }
 
 // outcome is what a batch came to: means per row in nats.
@@ -108,17 +114,20 @@ func (p *pool) gradients(params []float32, b batch, seed, step uint64, o kernel.
 	tiles := tilesOf(len(b.index))
 	shards := p.shards[:min(tiles, len(p.shards))]
 	key := hash(seed, streamNoise, 0)
-	p.parallel(len(shards), func(t *kernel.Trainer, i int) {
+	p.parallel(len(shards), func(w *worker, i int) {
 		s := shards[i]
 		s.sums.Clear()
-		t.Begin(params, o)
+		if w.begun != step+1 {
+			w.Begin(params, o)
+			w.begun = step + 1
+		}
 		first := i * tiles / len(shards)
 		for tile := first; tile < (i+1)*tiles/len(shards); tile++ {
 			from := tile * kernel.Rows
 			index := b.index[from:min(from+kernel.Rows, len(b.index))]
-			b.rows.fill(index, t)
-			Normals(t.Noise, key, step, from, p.net.Latent)
-			t.Gradients(s.grads, tile > first, s.sums, len(index), float32(1/float64(len(b.index))))
+			b.rows.fill(index, w.Trainer)
+			Normals(w.Noise, key, step, from, p.net.Latent)
+			w.Gradients(s.grads, tile > first, s.sums, len(index), float32(1/float64(len(b.index))))
 		}
 	})
 	p.sums.Clear()
@@ -191,9 +200,10 @@ func (p *pool) evaluate(params []float32, r *rows, n int) evaluation {
 	e := evaluation{scores: make([]float32, n), muVariance: make([]float64, p.net.Latent)}
 	tiles := tilesOf(n)
 	parts := make([]moment, (tiles+evaluateTiles-1)/evaluateTiles)
-	p.parallel(len(parts), func(t *kernel.Trainer, i int) {
+	p.parallel(len(parts), func(w *worker, i int) {
 		m := moment{kernel.NewSums(p.net), make([]float64, p.net.Latent), make([]float64, p.net.Latent)}
-		t.Begin(params, kernel.Objective{})
+		w.Begin(params, kernel.Objective{})
+		w.begun = 0
 		index := make([]uint32, 0, kernel.Rows)
 		for tile := i * evaluateTiles; tile < min((i+1)*evaluateTiles, tiles); tile++ {
 			from := tile * kernel.Rows
@@ -201,8 +211,8 @@ func (p *pool) evaluate(params []float32, r *rows, n int) evaluation {
 			for j := from; j < min(from+kernel.Rows, n); j++ {
 				index = append(index, uint32(j))
 			}
-			r.fill(index, t)
-			m.score(t, e.scores[from:from+len(index)])
+			r.fill(index, w.Trainer)
+			m.score(w.Trainer, e.scores[from:from+len(index)])
 		}
 		parts[i] = m
 	})
