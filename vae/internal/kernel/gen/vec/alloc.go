@@ -43,7 +43,7 @@ type frame struct {
 // allow, and then with as many constants in registers as are left.
 func lower(f *function, t *target, table *constants) string {
 	b := t.make(t)
-	for group := 4; group > 0; group /= 2 {
+	for group := 4; group > 0; group-- {
 		p := &program{f: f, t: t, width: b.width(), group: group}
 		f.build(p)
 		p.check()

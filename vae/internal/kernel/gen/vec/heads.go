@@ -15,11 +15,13 @@ func gaussSigmoidTerm(p *program, y, x value, by []value) value {
 
 // bernTerm is max(z,0) - x*z + log1p(exp(-|z|)); by is 1-2*smooth and smooth.
 func bernTerm(p *program, z, x value, by []value) value {
+	log := p.log1pExp(z)
 	x = p.plus(p.times(by[0], x), by[1])
-	return p.plus(p.minus(p.max(k(0), z), p.times(x, z)), p.log1pExp(z))
+	return p.plus(p.minus(p.max(k(0), z), p.times(x, z)), log)
 }
 
-// by starts what a head needs: nothing for one with weights, else its scalars.
+// smoothing starts what a head needs: nothing for one with weights, else 1-2*smooth
+// and smooth.
 func (p *program) smoothing(weights bool) []value {
 	if weights {
 		return nil

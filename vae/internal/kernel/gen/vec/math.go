@@ -60,7 +60,7 @@ func (p *program) reduce(x value) (r, scale value) {
 	return r, p.iadd(p.shl(t, 23), oneBits)
 }
 
-// expSplit returns exp(r) as a polynomial and the scale that it needs.
+// expReduced returns exp(r)*scale.
 func (p *program) expReduced(r, scale value) value {
 	y := p.horner(r, expPoly)
 	y = p.fma(y, r, k(1))
@@ -132,25 +132,15 @@ func (p *program) phi(x value) (held, e, area value) {
 	held = p.min(k(13.26), p.max(k(-13.26), x))
 	a := p.and(held, restBits)
 	s := p.times(a, a)
-	lost := p.fnma(a, a, s) // what rounding took from s, with its sign turned
+	middle := p.fma(held, p.horner(s, middlePoly), k(0.5))
 	half := p.times(s, k(-0.5))
-	t := p.fma(half, k(math.Log2E), k(magic))
-	n := p.minus(t, k(magic))
-	r := p.fnma(n, k(ln2Hi), half)
-	r = p.fnma(n, k(ln2Lo), r)
-	r = p.fma(lost, k(0.5), r)
-	e = p.expReduced(r, p.iadd(p.shl(t, 23), oneBits))
+	lost := p.fnma(a, a, s) // what rounding took from s, with its sign turned
+	r, scale := p.reduce(half)
+	e = p.expReduced(p.fma(lost, k(0.5), r), scale)
 	u := p.over(k(1), p.fma(a, k(tailScale), k(1)))
 	tail := p.times(p.times(u, p.horner(p.minus(u, k(0.75)), tailPoly)), e)
 	area = p.choose(p.less(k(0), held), p.minus(k(1), tail), tail)
-	middle := p.fma(held, p.horner(s, middlePoly), k(0.5))
 	return held, e, p.choose(p.less(a, k(0.65)), middle, area)
-}
-
-func (p *program) gelu(x value) value {
-	held, _, area := p.phi(x)
-	// Far below, the limit 0 instead of -Inf*0; far above, x itself.
-	return p.times(p.choose(p.less(k(0), held), x, held), area)
 }
 
 // log returns log(x) for a normal x above 0; infinity and NaN give NaN.
