@@ -37,13 +37,14 @@ type frame struct {
 	gpr    map[string]string
 	out    strings.Builder
 	gone   []int // virtual registers released early in this instruction
+	shared []shared
 }
 
 // lower writes the body of f for t, with as many pieces at a time as registers
 // allow, and then with as many constants in registers as are left.
 func lower(f *function, t *target, table *constants) string {
 	b := t.make(t)
-	for group := 4; group > 0; group-- {
+	for group := 4; group > 0; group /= 2 {
 		p := &program{f: f, t: t, width: b.width(), group: group}
 		f.build(p)
 		p.check()
@@ -129,12 +130,57 @@ func try(p *program, b backend, table *constants, pin []uint32) (body string, ok
 			continue
 		}
 		fr.gone = fr.gone[:0]
+		fr.share(in)
 		b.emit(fr, in)
 		fr.dropDying(in)
 		fr.free = append(fr.free, fr.temps...)
 		fr.temps = fr.temps[:0]
+		fr.unshare()
 	}
 	return fr.out.String(), true
+}
+
+// A shared constant is in a register for a run of instructions that use it.
+type shared struct {
+	bits uint32
+	end  int // the last of them
+}
+
+// share loads a constant that this instruction and the next ones use: the pieces
+// of a group do the same in turns.
+func (fr *frame) share(in *instr) {
+	for _, s := range in.src {
+		if !s.isConst() || len(fr.free) < 3 || in.op == opMove {
+			continue
+		}
+		if _, ok := fr.pinned[s.bits]; ok {
+			continue
+		}
+		end := fr.at
+		for end+1 < len(fr.p.code) && fr.p.code[end+1].op == in.op && slices.Contains(fr.p.code[end+1].src, s) {
+			end++
+		}
+		if end == fr.at {
+			continue
+		}
+		r := fr.take()
+		fr.b.emit(fr, &instr{op: opConst, dst: -r - 1, src: []value{s}})
+		fr.pinned[s.bits] = r
+		fr.shared = append(fr.shared, shared{s.bits, end})
+	}
+}
+
+func (fr *frame) unshare() {
+	keep := fr.shared[:0]
+	for _, s := range fr.shared {
+		if s.end > fr.at {
+			keep = append(keep, s)
+			continue
+		}
+		fr.free = append(fr.free, fr.pinned[s.bits])
+		delete(fr.pinned, s.bits)
+	}
+	fr.shared = keep
 }
 
 func (fr *frame) say(format string, args ...any) { fmt.Fprintf(&fr.out, "\t"+format+"\n", args...) }

@@ -298,11 +298,7 @@ func (p *program) flat(ptrs []string, body func(off int)) {
 			p.advance(4*floats, ptrs...)
 		})
 	}
-	floats := p.group * p.width
-	if p.group == 3 {
-		floats = 8 * p.width // in turns of 3, 3 and 2
-	}
-	if floats > 16 {
+	if floats := p.group * p.width; floats > 16 {
 		p.reg(opCopyReg, "rest", "n", 0)
 		p.reg(opShrImm, "n", "", bits.TrailingZeros(uint(floats)))
 		pass(floats)
