@@ -76,3 +76,20 @@ func WithLevel(c Config, l kernel.Level) Config {
 	c.level = &l
 	return c
 }
+
+// StepInParts takes one step of an optimizer at a level in parts that end at the
+// cuts.
+func StepInParts(o Optimizer, params, grads []float32, lr float64, cuts ...int) {
+	parts := o.(optimizer)
+	parts.begin(lr)
+	from := 0
+	for _, to := range append(cuts, len(params)) {
+		parts.part(params, grads[from:to], from, to)
+		from = to
+	}
+}
+
+// OptimizerAt is NewOptimizer at a level.
+func OptimizerAt(c OptimizerConfig, n int, l kernel.Level) (Optimizer, error) {
+	return newOptimizer(c, n, l)
+}

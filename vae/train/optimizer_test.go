@@ -195,6 +195,41 @@ func TestRestoredOptimizerContinuesToTheSameBits(t *testing.T) {
 	}
 }
 
+// Every level, whole or in parts of any length, gives the bits of plain Go.
+func TestLevelsAndPartsGiveTheSameBits(t *testing.T) {
+	for _, c := range optimizerCases {
+		for _, n := range []int{1, 15, 16, 33, 100} {
+			var want []float32
+			for _, l := range train.Levels() { // plain Go first
+				for _, cuts := range [][]int{nil, {n / 3, n / 2}} {
+					o, err := train.OptimizerAt(c.asked, n, l)
+					if err != nil {
+						t.Fatal(err)
+					}
+					p, g := make([]float32, n), make([]float32, n)
+					for i := range p {
+						p[i] = float32(i%7) - 3
+					}
+					for s := range 30 {
+						for i := range g {
+							g[i] = float32(gradient(float64(p[i]), i%9, s))
+						}
+						train.StepInParts(o, p, g, 0.003, cuts...)
+					}
+					if want == nil {
+						want = p
+					}
+					for i := range p {
+						if math.Float32bits(p[i]) != math.Float32bits(want[i]) {
+							t.Fatalf("%s, %v, cuts %v: parameter %d of %d = %v, want %v", c.name, l, cuts, i, n, p[i], want[i])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestAdamCountsBeyondFloat32(t *testing.T) {
 	// A counter in one float32 would stop at 2^24 steps, and with it the state of
 	// a long training. Its parts are the last vector of the state.

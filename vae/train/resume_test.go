@@ -20,22 +20,24 @@ func TestSameSeedSameBytes(t *testing.T) {
 	data := circle(700)
 	for name, limit := range modes {
 		t.Run(name, func(t *testing.T) {
-			c := tiny()
-			c.Batch, c.Memory = 200, limit // four tiles, the last one cut
-			want := ""
-			for _, workers := range []int{1, 1, 2, 4} {
-				c.Workers = workers
-				got := bytesOf(t, fit(t, c, data))
-				if want == "" {
-					want = got
+			for _, level := range train.Levels() {
+				c := train.WithLevel(tiny(), level)
+				c.Batch, c.Memory = 200, limit // four tiles, the last one cut
+				want := ""
+				for _, workers := range []int{1, 1, 2, 4} {
+					c.Workers = workers
+					got := bytesOf(t, fit(t, c, data))
+					if want == "" {
+						want = got
+					}
+					if got != want {
+						t.Errorf("%v: %d workers give another model than one", level, workers)
+					}
 				}
-				if got != want {
-					t.Errorf("%d workers give another model than one", workers)
+				c.Seed = 2
+				if bytesOf(t, fit(t, c, data)) == want {
+					t.Errorf("%v: another seed gives the same model", level)
 				}
-			}
-			c.Seed = 2
-			if bytesOf(t, fit(t, c, data)) == want {
-				t.Error("another seed gives the same model")
 			}
 		})
 	}

@@ -213,6 +213,58 @@ func TestEveryKindTrains(t *testing.T) {
 	}
 }
 
+// Plain Go and the fast kernels learn the same: every head, missing values, the
+// table in memory and streamed.
+func TestLevelsLearnTheSame(t *testing.T) {
+	for name, limit := range modes {
+		var first vae.Training
+		for _, level := range train.Levels() {
+			c := train.WithLevel(tiny(), level)
+			c.Steps, c.Memory, c.Batch, c.Clip = 200, limit, 150, 2
+			c.Overrides = vae.Overrides{Heads: map[string]vae.Head{"share": vae.Bernoulli}, Transforms: map[string]vae.Transform{"share": vae.Raw}}
+			tr := fit(t, c, mixed(700)).Training
+			if first.Curve == nil {
+				first = tr
+			}
+			for i, p := range tr.Curve {
+				if w := first.Curve[i]; math.Abs(p.HeldOut-w.HeldOut) > 0.02 || math.Abs(p.Loss-w.Loss) > 0.02 {
+					t.Errorf("%s, %v: step %d has loss %v and held-out loss %v, in plain Go %v and %v", name, level, p.Step, p.Loss, p.HeldOut, w.Loss, w.HeldOut)
+				}
+			}
+			for i, col := range tr.Columns {
+				if w := first.Columns[i]; math.Abs(col.HeldOut-w.HeldOut) > 0.02 {
+					t.Errorf("%s, %v: column %q costs %v, in plain Go %v", name, level, col.Name, col.HeldOut, w.HeldOut)
+				}
+			}
+		}
+	}
+}
+
+// The held-out figures are those of scoring the held-out rows.
+func TestHeldOutFiguresAreScores(t *testing.T) {
+	data := mixed(1500)
+	c := tiny()
+	m := fit(t, c, data)
+	s, err := m.NewScorer(data[0].Schema(), vae.Options{Top: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := s.Score(data[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recon, kl, n float64
+	for r := range res.Score {
+		if train.HeldOut(c.Seed, int64(r), 0.1) {
+			recon, kl, n = recon+float64(res.Recon[r]), kl+float64(res.KL[r]), n+1
+		}
+	}
+	tr := m.Training
+	if int64(n) != tr.HeldOut || math.Abs(recon/n-tr.HeldOutRecon) > 1e-4 || math.Abs(kl/n-tr.HeldOutKL) > 1e-4 {
+		t.Errorf("%v held-out rows score %v + %v, the training said %d rows and %v + %v", n, recon/n, kl/n, tr.HeldOut, tr.HeldOutRecon, tr.HeldOutKL)
+	}
+}
+
 func TestConfigListsEveryFault(t *testing.T) {
 	nan := math.NaN()
 	c := train.Config{Name: "a b", Steps: -1, Batch: -1, Workers: -1, Rate: nan, Beta: &nan, KLWarmup: -1, FreeBits: -1, Clip: -1,

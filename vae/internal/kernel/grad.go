@@ -559,10 +559,7 @@ func writeWeights(level Level, dw, dy, xt []float32, in, out int, tail []float32
 	if rest > 0 {
 		slices(tail, xt[whole*Rows:], Lanes*4, 1)
 		for j := range out {
-			to, from := dw[j*in+whole:(j+1)*in], tail[j*Lanes:][:rest]
-			for i, v := range from {
-				to[i] = v
-			}
+			copy(dw[j*in+whole:(j+1)*in], tail[j*Lanes:])
 		}
 	}
 }
