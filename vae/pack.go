@@ -134,7 +134,7 @@ type Packed struct {
 	base  []unsafe.Pointer // of each column: its first row's number, where flat
 	nulls []int32          // columns of runs that have nulls, ascending
 	codes []uint8          // levels of dictionaries, where bound says
-	own   []uint64 // what Tile passes to Pack as missing
+	own   []uint64         // what Tile passes to Pack as missing
 	work  work
 }
 

@@ -354,7 +354,7 @@ func (b *Packed) wide(s *step, f int, v []float64, valid uint64) (gone uint64) {
 	}
 	w.nonfinite |= bad & valid
 	w.misfit |= off & valid
-	if gone = w.all &^ valid | off | bad; gone != 0 {
+	if gone = w.all&^valid | off | bad; gone != 0 {
 		zero(lanes[:w.n], gone)
 	}
 	w.put(f, lanes)

@@ -110,7 +110,7 @@ func (b *Packed) narrow(s *step, f int, v []float32, valid uint64) (gone uint64)
 	bad := pack32(lanes, v, norms.hi[f], norms.inv[f], norms.lo[f])
 	w.nonfinite |= bad & valid
 	w.misfit |= off & valid
-	if gone = w.all &^ valid | off | bad; gone != 0 {
+	if gone = w.all&^valid | off | bad; gone != 0 {
 		zero(lanes[:w.n], gone)
 	}
 	w.put(f, lanes)
