@@ -1,7 +1,10 @@
 package kernel_test
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/fnv"
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -361,6 +364,38 @@ func BenchmarkGradTrainer(b *testing.B) {
 				b.ReportMetric(float64(b.N)*rows/seconds, "rows/s")
 				b.ReportMetric(float64(b.N)*rows*2*float64(3*c.n.MACs()-first)/seconds/1e9, "GFLOP/s")
 			})
+		}
+	}
+}
+
+// goldenGradients is a hash of the bits that native levels give. It changes when
+// a kernel's numbers are changed on purpose: run the test at every level (arm64
+// through an emulator too) before a new one is written here.
+const goldenGradients = "4c74c30df4a7a47f"
+
+// TestGradGolden holds all native levels, on any CPU, to the same bits.
+func TestGradGolden(t *testing.T) {
+	for _, l := range kernel.Levels() {
+		if l == kernel.Generic || l != kernel.TrainingLevel(l) {
+			continue
+		}
+		all := trainerShapes()
+		h := fnv.New64a()
+		for _, name := range slices.Sorted(maps.Keys(all)) {
+			c := all[name]
+			p := c.problem()
+			p.round()
+			tr, g, sums := trainer(p, l), make([]float32, p.n.Params), kernel.NewSums(p.n)
+			tr.Gradients(g, false, sums, c.rows, float32(p.weight[0]))
+			tr.Score(sums, c.rows)
+			for _, v := range [][]float32{g, tr.Recon[:c.rows]} {
+				if err := binary.Write(h, binary.LittleEndian, v); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got := fmt.Sprintf("%x", h.Sum64()); got != goldenGradients {
+			t.Errorf("%v gives gradients of hash %s, want %s", l, got, goldenGradients)
 		}
 	}
 }
