@@ -25,33 +25,6 @@ func vecTranspose(l Level, dst, src []float32, n int) {
 	}
 }
 
-// vecGather fills a tile of n features from the rows of a row-major store: lane i
-// gets store[index[i]*stride:][:n]. Lanes beyond len(index), which is at most
-// Rows, get zeros.
-func vecGather(l Level, dst, store []float32, index []int32, stride, n int) {
-	must(len(dst) == n*Rows && len(index) <= Rows && n <= stride, "gather of lengths that do not fit")
-	if n == 0 {
-		return
-	}
-	var rows [Rows]*float32
-	for i, at := range index {
-		rows[i] = &store[int(at)*stride : int(at)*stride+n][0]
-	}
-	if len(index) == 0 {
-		clear(dst)
-		return
-	}
-	for i := len(index); i < Rows; i++ {
-		rows[i] = rows[0]
-	}
-	vecGatherRows(l, dst, &rows, n)
-	if len(index) < Rows {
-		for f := range n {
-			clear(dst[f*Rows+len(index) : (f+1)*Rows])
-		}
-	}
-}
-
 // vecGatherRows fills a tile of n features: lane i gets the n floats at rows[i].
 func vecGatherRows(l Level, dst []float32, rows *[Rows]*float32, n int) {
 	must(len(dst) == n*Rows, "gather of lengths that do not fit")
@@ -65,93 +38,91 @@ func vecGatherRows(l Level, dst []float32, rows *[Rows]*float32, n int) {
 	}
 }
 
-// A standard is how a column is standardised: x = (v-mean)/scale, held to
-// -limit..limit.
-type standard struct {
-	hi, inv, lo float32 // float32(mean), 1/scale, float32((mean-hi)/scale)
-	limit       float32
-	mean, inv64 float64 // for columns of float64
-}
-
-func newStandard(mean, scale float64, limit float32) standard {
-	hi := float32(mean)
-	return standard{hi: hi, inv: float32(1 / scale), lo: float32((mean - float64(hi)) / scale), limit: limit, mean: mean, inv64: 1 / scale}
-}
-
-// vecPackF32 standardises up to Rows values of a column into the lanes of one
-// feature: fma(v-hi, inv, -lo), held to -limit..limit. A value that is NaN or
-// infinite becomes 0 and sets its bit in bad. The lanes beyond len(src) become 0.
-// It asks the memory for the next 256 bytes of the column, which need not exist.
-func vecPackF32(l Level, dst, src []float32, s *standard) (bad uint64) {
-	must(len(dst) == Rows && len(src) <= Rows, "pack of lengths that do not fit")
-	whole := len(src) / Lanes
-	if whole > 0 {
-		bad = packF32(l, &dst[0], &src[0], whole, s)
+// Pack32 standardises up to Rows values of a float32 column into dst, which has
+// room for them: fma(v-hi, inv, -lo), rounded once, held to -limit..limit. With
+// hi = float32(mean), inv = 1/scale and lo = float32((mean-hi)/scale) that is
+// (v-mean)/scale. A value that is NaN or infinite becomes 0 and sets its bit in
+// bad. All levels give the same bits, Generic too. It asks the memory for the
+// next 256 bytes of the column, which need not exist. It panics when the lengths
+// do not fit.
+func Pack32(l Level, dst, src []float32, hi, inv, lo, limit float32) (bad uint64) {
+	n := len(src)
+	must(n <= Rows && len(dst) >= n, "pack of lengths that do not fit")
+	i := whole(n)
+	if i > 0 && !nativePack32(l, &dst[0], &src[0], i/Lanes, hi, inv, lo, limit, &bad) {
+		i = 0
 	}
-	if rest := len(src) % Lanes; rest > 0 {
-		var in [Lanes]float32
-		copy(in[:], src[whole*Lanes:])
-		bad |= packF32(l, &dst[whole*Lanes], &in[0], 1, s) << (whole * Lanes)
+	for ; i < n; i++ {
+		if !packOne(&dst[i], src[i], hi, inv, lo, limit) {
+			bad |= 1 << i
+		}
 	}
-	clear(dst[len(src):])
 	return bad
 }
 
-func packF32(l Level, dst, src *float32, slices int, s *standard) (bad uint64) {
-	if nativePackF32(l, dst, src, slices, s.hi, s.inv, s.lo, s.limit, &bad) {
-		return bad
+// packOne is Pack32 of one value; it tells whether that is finite.
+func packOne(dst *float32, v, hi, inv, lo, limit float32) bool {
+	if v-v != 0 {
+		*dst = 0
+		return false
 	}
-	to, from := unsafe.Slice(dst, slices*Lanes), unsafe.Slice(src, slices*Lanes)
-	for i, v := range from {
+	*dst = min(max(fma32(v-hi, inv, -lo), -limit), limit)
+	return true
+}
+
+// fma32 is x*y + z, rounded once.
+func fma32(x, y, z float32) float32 {
+	p, c := float64(x)*float64(y), float64(z) // exact
+	s := p + c
+	t := s - p
+	rest := (p - (s - t)) + (c - t) // of the sum (Knuth's two-sum)
+	if b := math.Float64bits(s); rest != 0 && b&1 == 0 && rest-rest == 0 {
+		// Round s to odd, then its rounding to float32 is the only one.
+		if rest > 0 == (s > 0) {
+			b |= 1
+		} else {
+			b--
+		}
+		s = math.Float64frombits(b)
+	}
+	return float32(s)
+}
+
+// Pack64 is Pack32 for a column of float64: float32((v-mean)*inv), the
+// difference and the product in float64; inv is 1/scale.
+func Pack64(l Level, dst []float32, src []float64, mean, inv float64, limit float32) (bad uint64) {
+	n := len(src)
+	must(n <= Rows && len(dst) >= n, "pack of lengths that do not fit")
+	i := whole(n)
+	if i > 0 && !nativePack64(l, &dst[0], &src[0], i/Lanes, mean, inv, limit, &bad) {
+		i = 0
+	}
+	for ; i < n; i++ {
+		v := src[i]
 		if v-v != 0 {
-			to[i] = 0
+			dst[i] = 0
 			bad |= 1 << i
 			continue
 		}
-		x := float32(math.FMA(float64(v-s.hi), float64(s.inv), -float64(s.lo)))
-		to[i] = min(max(x, -s.limit), s.limit)
+		dst[i] = min(max(float32((v-mean)*inv), -limit), limit)
 	}
 	return bad
 }
 
-// vecPackF64 is vecPackF32 for a column of float64: float32((v-mean)/scale),
-// the quotient taken as a product in float64.
-func vecPackF64(l Level, dst []float32, src []float64, s *standard) (bad uint64) {
-	must(len(dst) == Rows && len(src) <= Rows, "pack of lengths that do not fit")
-	whole := len(src) / Lanes
-	if whole > 0 {
-		bad = packF64(l, &dst[0], &src[0], whole, s)
+// PackRow is Pack32 of one row with the features in the lanes, in place: v holds
+// one value of each column, hi, inv and lo those of the features; all have one
+// length, any. It tells whether every value is finite.
+func PackRow(l Level, v, hi, inv, lo []float32, limit float32) bool {
+	n := len(v)
+	must(len(hi) == n && len(inv) == n && len(lo) == n, "pack of lengths that do not fit")
+	var bad uint64
+	i := whole(n)
+	if i > 0 && !nativePackRow(l, &v[0], &hi[0], &inv[0], &lo[0], i, limit, &bad) {
+		i = 0
 	}
-	if rest := len(src) % Lanes; rest > 0 {
-		var in [Lanes]float64
-		copy(in[:], src[whole*Lanes:])
-		bad |= packF64(l, &dst[whole*Lanes], &in[0], 1, s) << (whole * Lanes)
+	ok := bad == 0
+	for ; i < n; i++ {
+		ok = packOne(&v[i], v[i], hi[i], inv[i], lo[i], limit) && ok
 	}
-	clear(dst[len(src):])
-	return bad
-}
-
-func packF64(l Level, dst *float32, src *float64, slices int, s *standard) (bad uint64) {
-	if nativePackF64(l, dst, src, slices, s.mean, s.inv64, s.limit, &bad) {
-		return bad
-	}
-	to, from := unsafe.Slice(dst, slices*Lanes), unsafe.Slice(src, slices*Lanes)
-	for i, v := range from {
-		if v-v != 0 {
-			to[i] = 0
-			bad |= 1 << i
-			continue
-		}
-		to[i] = min(max(float32((v-s.mean)*s.inv64), -s.limit), s.limit)
-	}
-	return bad
-}
-
-// vecPackRow reads one value per column, for a row with the features in the
-// lanes: dst[i] is the float32 at pointers[i].
-func vecPackRow(dst []float32, pointers []unsafe.Pointer) {
-	dst = dst[:len(pointers)]
-	for i, p := range pointers {
-		dst[i] = *(*float32)(p)
-	}
+	return ok
 }

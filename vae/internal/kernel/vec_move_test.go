@@ -3,10 +3,10 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"unsafe"
 )
 
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(7, 11)) }
@@ -86,38 +86,41 @@ func TestVecPack(t *testing.T) {
 	rnd := newRand()
 	inf := math.Inf(1)
 	odd := []float64{math.NaN(), inf, -inf, 0, 1e30, -1e30, 1e-310, math.MaxFloat32}
-	for _, s := range []standard{newStandard(0, 1, 1e9), newStandard(1e6+0.123456789, 0.01, 10), newStandard(-3, 7, 2)} {
+	for _, s := range []standard{{0, 1, 1e9}, {1e6 + 0.123456789, 0.01, 10}, {-3, 7, 2}} {
 		for n := range Rows + 1 {
 			src32, src64 := make([]float32, n), make([]float64, n)
 			for i := range n {
-				src64[i] = s.mean + rnd.NormFloat64()/s.inv64
+				src64[i] = s.mean + rnd.NormFloat64()*s.scale
 				if rnd.IntN(8) == 0 {
 					src64[i] = odd[rnd.IntN(len(odd))]
 				}
 				src32[i] = float32(src64[i])
 			}
 			for _, l := range Levels() {
-				dst := normals(rnd, Rows)
-				bad := vecPackF32(l, dst, src32, &s)
-				checkPacked(t, fmt.Sprint(l, " float32 ", n), dst, bad, n, &s, func(i int) float64 { return float64(src32[i]) })
-				dst = normals(rnd, Rows)
-				bad = vecPackF64(l, dst, src64, &s)
-				checkPacked(t, fmt.Sprint(l, " float64 ", n), dst, bad, n, &s, func(i int) float64 { return src64[i] })
+				dst := slices.Repeat([]float32{77}, Rows)
+				bad := s.pack32(l, dst, src32)
+				checkPacked(t, fmt.Sprint(l, " float32 ", n), dst, bad, n, s, func(i int) float64 { return float64(src32[i]) })
+				dst = slices.Repeat([]float32{77}, Rows)
+				bad = Pack64(l, dst, src64, s.mean, 1/s.scale, s.limit)
+				checkPacked(t, fmt.Sprint(l, " float64 ", n), dst, bad, n, s, func(i int) float64 { return src64[i] })
 			}
 		}
 	}
 }
 
-func checkPacked(t *testing.T, what string, dst []float32, bad uint64, n int, s *standard, src func(int) float64) {
+func checkPacked(t *testing.T, what string, dst []float32, bad uint64, n int, s standard, src func(int) float64) {
 	t.Helper()
 	for i, got := range dst {
-		want, isBad := 0.0, false
-		if i < n {
-			v := src(i)
-			isBad = v-v != 0
-			if !isBad {
-				want = min(max((v-s.mean)*s.inv64, -float64(s.limit)), float64(s.limit))
+		if i >= n {
+			if got != 77 {
+				t.Fatalf("%s: lane %d, beyond the last, was written", what, i)
 			}
+			continue
+		}
+		v := src(i)
+		want, isBad := 0.0, v-v != 0
+		if !isBad {
+			want = min(max((v-s.mean)/s.scale, -float64(s.limit)), float64(s.limit))
 		}
 		if bad>>i&1 == 1 != isBad {
 			t.Fatalf("%s: bad bit of lane %d = %v, want %v", what, i, !isBad, isBad)
@@ -128,38 +131,72 @@ func checkPacked(t *testing.T, what string, dst []float32, bad uint64, n int, s 
 	}
 }
 
-// TestVecPackLevels holds the native levels to one another.
+// TestVecPackLevels demands the same bits of all levels, and of rows and columns.
 func TestVecPackLevels(t *testing.T) {
 	rnd := newRand()
-	for range 200 {
-		s := newStandard(rnd.NormFloat64()*10, math.Exp(rnd.NormFloat64()), 5)
+	odd := specials()
+	for range 2000 {
+		s := standard{rnd.NormFloat64() * 10, math.Exp(rnd.NormFloat64()), 5}
 		src := normals(rnd, Rows)
 		src64 := make([]float64, Rows)
-		for i, v := range src {
-			src64[i] = float64(v) + 1e-9*rnd.Float64()
+		for i := range src {
+			if rnd.IntN(16) == 0 {
+				src[i] = odd[rnd.IntN(len(odd))]
+			}
+			src64[i] = float64(src[i]) + 1e-9*rnd.Float64()
 		}
-		dst64, want64 := make([]float32, Rows), make([]float32, Rows)
-		packF64(Generic, &want64[0], &src64[0], 4, &s)
-		for _, l := range natives() {
-			vecPackF64(l, dst64, src64, &s)
-			if !same(dst64, want64) {
-				t.Fatalf("%v: float64 columns differ from plain Go", l)
+		want32, want64 := make([]float32, Rows), make([]float32, Rows)
+		bad32 := s.pack32(Generic, want32, src)
+		bad64 := Pack64(Generic, want64, src64, s.mean, 1/s.scale, s.limit)
+		for _, l := range Levels() {
+			got32, got64, row := make([]float32, Rows), make([]float32, Rows), slices.Clone(src)
+			if bad := s.pack32(l, got32, src); bad != bad32 || !same(got32, want32) {
+				t.Fatalf("%v: float32 column: bad %x, want %x; lane %d differs", l, bad, bad32, differs(got32, want32))
+			}
+			if bad := Pack64(l, got64, src64, s.mean, 1/s.scale, s.limit); bad != bad64 || !same(got64, want64) {
+				t.Fatalf("%v: float64 column: bad %x, want %x; lane %d differs", l, bad, bad64, differs(got64, want64))
+			}
+			n := rnd.IntN(Rows + 1)
+			hi, inv, lo := s.split()
+			all := func(v float32) []float32 { return slices.Repeat([]float32{v}, n) }
+			if ok := PackRow(l, row[:n], all(hi), all(inv), all(lo), s.limit); ok != (bad32<<(Rows-n) == 0) || !same(row[:n], want32[:n]) {
+				t.Fatalf("%v: row of %d: %v, or lane %d differs", l, n, ok, differs(row[:n], want32[:n]))
 			}
 		}
 	}
 }
 
-func TestVecPackRow(t *testing.T) {
-	src := normals(newRand(), 37)
-	var at []unsafe.Pointer
-	for i := range src {
-		at = append(at, unsafe.Pointer(&src[len(src)-1-i]))
-	}
-	dst := make([]float32, len(at))
-	vecPackRow(dst, at)
-	slices.Reverse(dst)
-	if !same(dst, src) {
-		t.Errorf("got %v, want %v", dst, src)
+// A standard is how a column is standardised.
+type standard struct {
+	mean, scale float64
+	limit       float32
+}
+
+func (s standard) split() (hi, inv, lo float32) {
+	hi = float32(s.mean)
+	return hi, float32(1 / s.scale), float32((s.mean - float64(hi)) / s.scale)
+}
+
+func (s standard) pack32(l Level, dst, src []float32) uint64 {
+	hi, inv, lo := s.split()
+	return Pack32(l, dst, src, hi, inv, lo, s.limit)
+}
+
+// TestFMA32 is against exact arithmetic.
+func TestVecFMA32(t *testing.T) {
+	rnd := newRand()
+	for range 100000 {
+		x, y := float32(rnd.NormFloat64()), float32(rnd.NormFloat64())
+		z := float32(rnd.NormFloat64() * math.Ldexp(1, rnd.IntN(60)-40))
+		if rnd.IntN(2) == 0 { // halfway cases
+			x, y = float32(1+rnd.IntN(1<<12)), float32(1+rnd.IntN(1<<12))
+			z = float32(math.Ldexp(float64(1+rnd.IntN(1<<12)), rnd.IntN(40)))
+		}
+		exact := new(big.Float).SetPrec(300).Mul(big.NewFloat(float64(x)), big.NewFloat(float64(y)))
+		exact.Add(exact, big.NewFloat(float64(z)))
+		if want, _ := exact.Float32(); fma32(x, y, z) != want {
+			t.Fatalf("fma32(%v, %v, %v) = %v, want %v", x, y, z, fma32(x, y, z), want)
+		}
 	}
 }
 

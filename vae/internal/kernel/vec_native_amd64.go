@@ -4,12 +4,6 @@
 
 package kernel
 
-//go:noescape
-func vecReLUAVX2(y, x *float32, n int)
-
-//go:noescape
-func vecReLUAVX512(y, x *float32, n int)
-
 func nativeReLU(l Level, y, x *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -21,12 +15,6 @@ func nativeReLU(l Level, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecLeakyAVX2(y, x *float32, n int)
-
-//go:noescape
-func vecLeakyAVX512(y, x *float32, n int)
 
 func nativeLeaky(l Level, y, x *float32, n int) bool {
 	switch l {
@@ -40,12 +28,6 @@ func nativeLeaky(l Level, y, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecELUAVX2(y, x *float32, n int)
-
-//go:noescape
-func vecELUAVX512(y, x *float32, n int)
-
 func nativeELU(l Level, y, x *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -57,12 +39,6 @@ func nativeELU(l Level, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGELUAVX2(y, x *float32, n int)
-
-//go:noescape
-func vecGELUAVX512(y, x *float32, n int)
 
 func nativeGELU(l Level, y, x *float32, n int) bool {
 	switch l {
@@ -76,12 +52,6 @@ func nativeGELU(l Level, y, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSiLUAVX2(y, x *float32, n int)
-
-//go:noescape
-func vecSiLUAVX512(y, x *float32, n int)
-
 func nativeSiLU(l Level, y, x *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -93,12 +63,6 @@ func nativeSiLU(l Level, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecTanhAVX2(y, x *float32, n int)
-
-//go:noescape
-func vecTanhAVX512(y, x *float32, n int)
 
 func nativeTanh(l Level, y, x *float32, n int) bool {
 	switch l {
@@ -112,12 +76,6 @@ func nativeTanh(l Level, y, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSigmoidAVX2(y, x *float32, n int)
-
-//go:noescape
-func vecSigmoidAVX512(y, x *float32, n int)
-
 func nativeSigmoid(l Level, y, x *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -129,12 +87,6 @@ func nativeSigmoid(l Level, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecSoftplusAVX2(y, x *float32, n int)
-
-//go:noescape
-func vecSoftplusAVX512(y, x *float32, n int)
 
 func nativeSoftplus(l Level, y, x *float32, n int) bool {
 	switch l {
@@ -148,12 +100,6 @@ func nativeSoftplus(l Level, y, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecReLUBackAVX2(grad, x *float32, n int)
-
-//go:noescape
-func vecReLUBackAVX512(grad, x *float32, n int)
-
 func nativeReLUBack(l Level, grad, x *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -165,12 +111,6 @@ func nativeReLUBack(l Level, grad, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecLeakyBackAVX2(grad, x *float32, n int)
-
-//go:noescape
-func vecLeakyBackAVX512(grad, x *float32, n int)
 
 func nativeLeakyBack(l Level, grad, x *float32, n int) bool {
 	switch l {
@@ -184,12 +124,6 @@ func nativeLeakyBack(l Level, grad, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecELUBackAVX2(grad, y, x *float32, n int)
-
-//go:noescape
-func vecELUBackAVX512(grad, y, x *float32, n int)
-
 func nativeELUBack(l Level, grad, y, x *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -201,12 +135,6 @@ func nativeELUBack(l Level, grad, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGELUBackAVX2(grad, x *float32, n int)
-
-//go:noescape
-func vecGELUBackAVX512(grad, x *float32, n int)
 
 func nativeGELUBack(l Level, grad, x *float32, n int) bool {
 	switch l {
@@ -220,12 +148,6 @@ func nativeGELUBack(l Level, grad, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSiLUBackAVX2(grad, x *float32, n int)
-
-//go:noescape
-func vecSiLUBackAVX512(grad, x *float32, n int)
-
 func nativeSiLUBack(l Level, grad, x *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -237,12 +159,6 @@ func nativeSiLUBack(l Level, grad, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecTanhBackAVX2(grad, y *float32, n int)
-
-//go:noescape
-func vecTanhBackAVX512(grad, y *float32, n int)
 
 func nativeTanhBack(l Level, grad, y *float32, n int) bool {
 	switch l {
@@ -256,12 +172,6 @@ func nativeTanhBack(l Level, grad, y *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSigmoidBackAVX2(grad, y *float32, n int)
-
-//go:noescape
-func vecSigmoidBackAVX512(grad, y *float32, n int)
-
 func nativeSigmoidBack(l Level, grad, y *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -273,12 +183,6 @@ func nativeSigmoidBack(l Level, grad, y *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecSoftplusBackAVX2(grad, x *float32, n int)
-
-//go:noescape
-func vecSoftplusBackAVX512(grad, x *float32, n int)
 
 func nativeSoftplusBack(l Level, grad, x *float32, n int) bool {
 	switch l {
@@ -292,12 +196,6 @@ func nativeSoftplusBack(l Level, grad, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecClampLogVarAVX2(lv, raw *float32, n int)
-
-//go:noescape
-func vecClampLogVarAVX512(lv, raw *float32, n int)
-
 func nativeClampLogVar(l Level, lv, raw *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -309,12 +207,6 @@ func nativeClampLogVar(l Level, lv, raw *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecKLAVX2(kl, mu, lv *float32, n int)
-
-//go:noescape
-func vecKLAVX512(kl, mu, lv *float32, n int)
 
 func nativeKL(l Level, kl, mu, lv *float32, n int) bool {
 	switch l {
@@ -328,12 +220,6 @@ func nativeKL(l Level, kl, mu, lv *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSampleAVX2(z, sd, mu, lv, noise *float32, n int)
-
-//go:noescape
-func vecSampleAVX512(z, sd, mu, lv, noise *float32, n int)
-
 func nativeSample(l Level, z, sd, mu, lv, noise *float32, n int) bool {
 	switch l {
 	case AVX2:
@@ -345,12 +231,6 @@ func nativeSample(l Level, z, sd, mu, lv, noise *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecKLBackAVX2(dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32)
-
-//go:noescape
-func vecKLBackAVX512(dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32)
 
 func nativeKLBack(l Level, dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32) bool {
 	switch l {
@@ -364,12 +244,6 @@ func nativeKLBack(l Level, dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *flo
 	return true
 }
 
-//go:noescape
-func vecGaussSumAVX2(err, y, x, w *float32, features, slices int)
-
-//go:noescape
-func vecGaussSumAVX512(err, y, x, w *float32, features, slices int)
-
 func nativeGaussSum(l Level, err, y, x, w *float32, features, slices int) bool {
 	switch l {
 	case AVX2:
@@ -381,12 +255,6 @@ func nativeGaussSum(l Level, err, y, x, w *float32, features, slices int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGaussSigmoidSumAVX2(err, y, x, w *float32, features, slices int)
-
-//go:noescape
-func vecGaussSigmoidSumAVX512(err, y, x, w *float32, features, slices int)
 
 func nativeGaussSigmoidSum(l Level, err, y, x, w *float32, features, slices int) bool {
 	switch l {
@@ -400,12 +268,6 @@ func nativeGaussSigmoidSum(l Level, err, y, x, w *float32, features, slices int)
 	return true
 }
 
-//go:noescape
-func vecBernSumAVX2(err, y, x *float32, features, slices int, keep, smooth float32)
-
-//go:noescape
-func vecBernSumAVX512(err, y, x *float32, features, slices int, keep, smooth float32)
-
 func nativeBernSum(l Level, err, y, x *float32, features, slices int, keep, smooth float32) bool {
 	switch l {
 	case AVX2:
@@ -417,12 +279,6 @@ func nativeBernSum(l Level, err, y, x *float32, features, slices int, keep, smoo
 	}
 	return true
 }
-
-//go:noescape
-func vecGaussTermsAVX2(t, y, x, w *float32, features, slices int)
-
-//go:noescape
-func vecGaussTermsAVX512(t, y, x, w *float32, features, slices int)
 
 func nativeGaussTerms(l Level, t, y, x, w *float32, features, slices int) bool {
 	switch l {
@@ -436,12 +292,6 @@ func nativeGaussTerms(l Level, t, y, x, w *float32, features, slices int) bool {
 	return true
 }
 
-//go:noescape
-func vecBernTermsAVX2(t, y, x *float32, features, slices int, keep, smooth float32)
-
-//go:noescape
-func vecBernTermsAVX512(t, y, x *float32, features, slices int, keep, smooth float32)
-
 func nativeBernTerms(l Level, t, y, x *float32, features, slices int, keep, smooth float32) bool {
 	switch l {
 	case AVX2:
@@ -453,12 +303,6 @@ func nativeBernTerms(l Level, t, y, x *float32, features, slices int, keep, smoo
 	}
 	return true
 }
-
-//go:noescape
-func vecAddTermsAVX2(err, t *float32, features, slices int)
-
-//go:noescape
-func vecAddTermsAVX512(err, t *float32, features, slices int)
 
 func nativeAddTerms(l Level, err, t *float32, features, slices int) bool {
 	switch l {
@@ -472,12 +316,6 @@ func nativeAddTerms(l Level, err, t *float32, features, slices int) bool {
 	return true
 }
 
-//go:noescape
-func vecMaskTermsAVX2(t, mask, c *float32, features, slices int)
-
-//go:noescape
-func vecMaskTermsAVX512(t, mask, c *float32, features, slices int)
-
 func nativeMaskTerms(l Level, t, mask, c *float32, features, slices int) bool {
 	switch l {
 	case AVX2:
@@ -489,12 +327,6 @@ func nativeMaskTerms(l Level, t, mask, c *float32, features, slices int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGaussRowAVX2(q, y, x, w *float32, n int)
-
-//go:noescape
-func vecGaussRowAVX512(q, y, x, w *float32, n int)
 
 func nativeGaussRow(l Level, q, y, x, w *float32, n int) bool {
 	switch l {
@@ -508,12 +340,6 @@ func nativeGaussRow(l Level, q, y, x, w *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecBernRowAVX2(q, y, x *float32, n int, keep, smooth float32)
-
-//go:noescape
-func vecBernRowAVX512(q, y, x *float32, n int, keep, smooth float32)
-
 func nativeBernRow(l Level, q, y, x *float32, n int, keep, smooth float32) bool {
 	switch l {
 	case AVX2:
@@ -525,9 +351,6 @@ func nativeBernRow(l Level, q, y, x *float32, n int, keep, smooth float32) bool 
 	}
 	return true
 }
-
-//go:noescape
-func vecChainAVX2(acc, q *float32, n, stride, rows int)
 
 func nativeChain(l Level, acc, q *float32, n, stride, rows int) bool {
 	switch l {
@@ -541,12 +364,6 @@ func nativeChain(l Level, acc, q *float32, n, stride, rows int) bool {
 	return true
 }
 
-//go:noescape
-func vecCatTermsAVX2(t, y, x *float32, outputs, slices int, smooth float32)
-
-//go:noescape
-func vecCatTermsAVX512(t, y, x *float32, outputs, slices int, smooth float32)
-
 func nativeCatTerms(l Level, t, y, x *float32, outputs, slices int, smooth float32) bool {
 	switch l {
 	case AVX2:
@@ -558,12 +375,6 @@ func nativeCatTerms(l Level, t, y, x *float32, outputs, slices int, smooth float
 	}
 	return true
 }
-
-//go:noescape
-func vecCatGradAVX2(grad, y, x, weight *float32, outputs int, keep, smooth float32)
-
-//go:noescape
-func vecCatGradAVX512(grad, y, x, weight *float32, outputs int, keep, smooth float32)
 
 func nativeCatGrad(l Level, grad, y, x, weight *float32, outputs int, keep, smooth float32) bool {
 	switch l {
@@ -577,12 +388,6 @@ func nativeCatGrad(l Level, grad, y, x, weight *float32, outputs int, keep, smoo
 	return true
 }
 
-//go:noescape
-func vecGaussGradAVX2(grad, dls, y, x, weight, w *float32, features int)
-
-//go:noescape
-func vecGaussGradAVX512(grad, dls, y, x, weight, w *float32, features int)
-
 func nativeGaussGrad(l Level, grad, dls, y, x, weight, w *float32, features int) bool {
 	switch l {
 	case AVX2:
@@ -594,12 +399,6 @@ func nativeGaussGrad(l Level, grad, dls, y, x, weight, w *float32, features int)
 	}
 	return true
 }
-
-//go:noescape
-func vecGaussGradMaskAVX2(grad, dls, y, x, mask, weight, w *float32, features int)
-
-//go:noescape
-func vecGaussGradMaskAVX512(grad, dls, y, x, mask, weight, w *float32, features int)
 
 func nativeGaussGradMask(l Level, grad, dls, y, x, mask, weight, w *float32, features int) bool {
 	switch l {
@@ -613,12 +412,6 @@ func nativeGaussGradMask(l Level, grad, dls, y, x, mask, weight, w *float32, fea
 	return true
 }
 
-//go:noescape
-func vecBernGradAVX2(grad, y, x, weight *float32, features int, keep, smooth float32)
-
-//go:noescape
-func vecBernGradAVX512(grad, y, x, weight *float32, features int, keep, smooth float32)
-
 func nativeBernGrad(l Level, grad, y, x, weight *float32, features int, keep, smooth float32) bool {
 	switch l {
 	case AVX2:
@@ -630,12 +423,6 @@ func nativeBernGrad(l Level, grad, y, x, weight *float32, features int, keep, sm
 	}
 	return true
 }
-
-//go:noescape
-func vecBernGradMaskAVX2(grad, y, x, mask, weight *float32, features int, keep, smooth float32)
-
-//go:noescape
-func vecBernGradMaskAVX512(grad, y, x, mask, weight *float32, features int, keep, smooth float32)
 
 func nativeBernGradMask(l Level, grad, y, x, mask, weight *float32, features int, keep, smooth float32) bool {
 	switch l {
@@ -649,12 +436,6 @@ func nativeBernGradMask(l Level, grad, y, x, mask, weight *float32, features int
 	return true
 }
 
-//go:noescape
-func vecSumLanesAVX2(db, dy *float32, features int)
-
-//go:noescape
-func vecSumLanesAVX512(db, dy *float32, features int)
-
 func nativeSumLanes(l Level, db, dy *float32, features int) bool {
 	switch l {
 	case AVX2:
@@ -666,12 +447,6 @@ func nativeSumLanes(l Level, db, dy *float32, features int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecAdamAVX2(params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32)
-
-//go:noescape
-func vecAdamAVX512(params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32)
 
 func nativeAdam(l Level, params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32) bool {
 	switch l {
@@ -685,12 +460,6 @@ func nativeAdam(l Level, params, grads, mean, square *float32, n int, beta1, bet
 	return true
 }
 
-//go:noescape
-func vecSGDAVX2(params, grads *float32, n int, rate, decay float32)
-
-//go:noescape
-func vecSGDAVX512(params, grads *float32, n int, rate, decay float32)
-
 func nativeSGD(l Level, params, grads *float32, n int, rate, decay float32) bool {
 	switch l {
 	case AVX2:
@@ -702,12 +471,6 @@ func nativeSGD(l Level, params, grads *float32, n int, rate, decay float32) bool
 	}
 	return true
 }
-
-//go:noescape
-func vecMomentumAVX2(params, grads, velocity *float32, n int, rate, momentum, decay float32)
-
-//go:noescape
-func vecMomentumAVX512(params, grads, velocity *float32, n int, rate, momentum, decay float32)
 
 func nativeMomentum(l Level, params, grads, velocity *float32, n int, rate, momentum, decay float32) bool {
 	switch l {
@@ -721,12 +484,6 @@ func nativeMomentum(l Level, params, grads, velocity *float32, n int, rate, mome
 	return true
 }
 
-//go:noescape
-func vecNesterovAVX2(params, grads, velocity *float32, n int, rate, momentum, decay float32)
-
-//go:noescape
-func vecNesterovAVX512(params, grads, velocity *float32, n int, rate, momentum, decay float32)
-
 func nativeNesterov(l Level, params, grads, velocity *float32, n int, rate, momentum, decay float32) bool {
 	switch l {
 	case AVX2:
@@ -738,12 +495,6 @@ func nativeNesterov(l Level, params, grads, velocity *float32, n int, rate, mome
 	}
 	return true
 }
-
-//go:noescape
-func vecRMSPropAVX2(params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32)
-
-//go:noescape
-func vecRMSPropAVX512(params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32)
 
 func nativeRMSProp(l Level, params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32) bool {
 	switch l {
@@ -757,12 +508,6 @@ func nativeRMSProp(l Level, params, grads, square *float32, n int, rate, alpha, 
 	return true
 }
 
-//go:noescape
-func vecRMSPropMomentumAVX2(params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32)
-
-//go:noescape
-func vecRMSPropMomentumAVX512(params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32)
-
 func nativeRMSPropMomentum(l Level, params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32) bool {
 	switch l {
 	case AVX2:
@@ -774,12 +519,6 @@ func nativeRMSPropMomentum(l Level, params, grads, square, velocity *float32, n 
 	}
 	return true
 }
-
-//go:noescape
-func vecAddAVX2(dst, src *float32, n int)
-
-//go:noescape
-func vecAddAVX512(dst, src *float32, n int)
 
 func nativeAdd(l Level, dst, src *float32, n int) bool {
 	switch l {
@@ -793,30 +532,6 @@ func nativeAdd(l Level, dst, src *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecMulAVX2(dst, src *float32, n int)
-
-//go:noescape
-func vecMulAVX512(dst, src *float32, n int)
-
-func nativeMul(l Level, dst, src *float32, n int) bool {
-	switch l {
-	case AVX2:
-		vecMulAVX2(dst, src, n)
-	case AVX512, BF16:
-		vecMulAVX512(dst, src, n)
-	default:
-		return false
-	}
-	return true
-}
-
-//go:noescape
-func vecScaleAVX2(dst *float32, n int, s float32)
-
-//go:noescape
-func vecScaleAVX512(dst *float32, n int, s float32)
-
 func nativeScale(l Level, dst *float32, n int, s float32) bool {
 	switch l {
 	case AVX2:
@@ -828,12 +543,6 @@ func nativeScale(l Level, dst *float32, n int, s float32) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecSumSquaresAVX2(v *float32, n int, total *float64)
-
-//go:noescape
-func vecSumSquaresAVX512(v *float32, n int, total *float64)
 
 func nativeSumSquares(l Level, v *float32, n int, total *float64) bool {
 	switch l {
@@ -847,44 +556,41 @@ func nativeSumSquares(l Level, v *float32, n int, total *float64) bool {
 	return true
 }
 
-//go:noescape
-func vecPackF32AVX2(dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
-
-//go:noescape
-func vecPackF32AVX512(dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
-
-func nativePackF32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
+func nativePack32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
 	switch l {
 	case AVX2:
-		vecPackF32AVX2(dst, src, slices, hi, inv, lo, limit, bad)
+		vecPack32AVX2(dst, src, slices, hi, inv, lo, limit, bad)
 	case AVX512, BF16:
-		vecPackF32AVX512(dst, src, slices, hi, inv, lo, limit, bad)
+		vecPack32AVX512(dst, src, slices, hi, inv, lo, limit, bad)
 	default:
 		return false
 	}
 	return true
 }
 
-//go:noescape
-func vecPackF64AVX2(dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64)
-
-//go:noescape
-func vecPackF64AVX512(dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64)
-
-func nativePackF64(l Level, dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64) bool {
+func nativePack64(l Level, dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64) bool {
 	switch l {
 	case AVX2:
-		vecPackF64AVX2(dst, src, slices, mean, inv, limit, bad)
+		vecPack64AVX2(dst, src, slices, mean, inv, limit, bad)
 	case AVX512, BF16:
-		vecPackF64AVX512(dst, src, slices, mean, inv, limit, bad)
+		vecPack64AVX512(dst, src, slices, mean, inv, limit, bad)
 	default:
 		return false
 	}
 	return true
 }
 
-//go:noescape
-func vecTransposeAVX2(dst, src *float32, n int)
+func nativePackRow(l Level, v, hi, inv, lo *float32, n int, limit float32, bad *uint64) bool {
+	switch l {
+	case AVX2:
+		vecPackRowAVX2(v, hi, inv, lo, n, limit, bad)
+	case AVX512, BF16:
+		vecPackRowAVX512(v, hi, inv, lo, n, limit, bad)
+	default:
+		return false
+	}
+	return true
+}
 
 func nativeTranspose(l Level, dst, src *float32, n int) bool {
 	switch l {
@@ -897,9 +603,6 @@ func nativeTranspose(l Level, dst, src *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGatherAVX2(dst *float32, rows **float32, n int)
 
 func nativeGather(l Level, dst *float32, rows **float32, n int) bool {
 	switch l {

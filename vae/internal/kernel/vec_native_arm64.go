@@ -4,9 +4,6 @@
 
 package kernel
 
-//go:noescape
-func vecReLUNEON(y, x *float32, n int)
-
 func nativeReLU(l Level, y, x *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -16,9 +13,6 @@ func nativeReLU(l Level, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecLeakyNEON(y, x *float32, n int)
 
 func nativeLeaky(l Level, y, x *float32, n int) bool {
 	switch l {
@@ -30,9 +24,6 @@ func nativeLeaky(l Level, y, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecELUNEON(y, x *float32, n int)
-
 func nativeELU(l Level, y, x *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -42,9 +33,6 @@ func nativeELU(l Level, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGELUNEON(y, x *float32, n int)
 
 func nativeGELU(l Level, y, x *float32, n int) bool {
 	switch l {
@@ -56,9 +44,6 @@ func nativeGELU(l Level, y, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSiLUNEON(y, x *float32, n int)
-
 func nativeSiLU(l Level, y, x *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -68,9 +53,6 @@ func nativeSiLU(l Level, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecTanhNEON(y, x *float32, n int)
 
 func nativeTanh(l Level, y, x *float32, n int) bool {
 	switch l {
@@ -82,9 +64,6 @@ func nativeTanh(l Level, y, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSigmoidNEON(y, x *float32, n int)
-
 func nativeSigmoid(l Level, y, x *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -94,9 +73,6 @@ func nativeSigmoid(l Level, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecSoftplusNEON(y, x *float32, n int)
 
 func nativeSoftplus(l Level, y, x *float32, n int) bool {
 	switch l {
@@ -108,9 +84,6 @@ func nativeSoftplus(l Level, y, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecReLUBackNEON(grad, x *float32, n int)
-
 func nativeReLUBack(l Level, grad, x *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -120,9 +93,6 @@ func nativeReLUBack(l Level, grad, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecLeakyBackNEON(grad, x *float32, n int)
 
 func nativeLeakyBack(l Level, grad, x *float32, n int) bool {
 	switch l {
@@ -134,9 +104,6 @@ func nativeLeakyBack(l Level, grad, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecELUBackNEON(grad, y, x *float32, n int)
-
 func nativeELUBack(l Level, grad, y, x *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -146,9 +113,6 @@ func nativeELUBack(l Level, grad, y, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGELUBackNEON(grad, x *float32, n int)
 
 func nativeGELUBack(l Level, grad, x *float32, n int) bool {
 	switch l {
@@ -160,9 +124,6 @@ func nativeGELUBack(l Level, grad, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSiLUBackNEON(grad, x *float32, n int)
-
 func nativeSiLUBack(l Level, grad, x *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -172,9 +133,6 @@ func nativeSiLUBack(l Level, grad, x *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecTanhBackNEON(grad, y *float32, n int)
 
 func nativeTanhBack(l Level, grad, y *float32, n int) bool {
 	switch l {
@@ -186,9 +144,6 @@ func nativeTanhBack(l Level, grad, y *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSigmoidBackNEON(grad, y *float32, n int)
-
 func nativeSigmoidBack(l Level, grad, y *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -198,9 +153,6 @@ func nativeSigmoidBack(l Level, grad, y *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecSoftplusBackNEON(grad, x *float32, n int)
 
 func nativeSoftplusBack(l Level, grad, x *float32, n int) bool {
 	switch l {
@@ -212,9 +164,6 @@ func nativeSoftplusBack(l Level, grad, x *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecClampLogVarNEON(lv, raw *float32, n int)
-
 func nativeClampLogVar(l Level, lv, raw *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -224,9 +173,6 @@ func nativeClampLogVar(l Level, lv, raw *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecKLNEON(kl, mu, lv *float32, n int)
 
 func nativeKL(l Level, kl, mu, lv *float32, n int) bool {
 	switch l {
@@ -238,9 +184,6 @@ func nativeKL(l Level, kl, mu, lv *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecSampleNEON(z, sd, mu, lv, noise *float32, n int)
-
 func nativeSample(l Level, z, sd, mu, lv, noise *float32, n int) bool {
 	switch l {
 	case NEON:
@@ -250,9 +193,6 @@ func nativeSample(l Level, z, sd, mu, lv, noise *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecKLBackNEON(dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32)
 
 func nativeKLBack(l Level, dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *float32, latents int, beta, half, freeBits float32) bool {
 	switch l {
@@ -264,9 +204,6 @@ func nativeKLBack(l Level, dmu, dlv, dz, mu, lv, raw, kl, noise, sd, weight *flo
 	return true
 }
 
-//go:noescape
-func vecGaussSumNEON(err, y, x, w *float32, features, slices int)
-
 func nativeGaussSum(l Level, err, y, x, w *float32, features, slices int) bool {
 	switch l {
 	case NEON:
@@ -276,9 +213,6 @@ func nativeGaussSum(l Level, err, y, x, w *float32, features, slices int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGaussSigmoidSumNEON(err, y, x, w *float32, features, slices int)
 
 func nativeGaussSigmoidSum(l Level, err, y, x, w *float32, features, slices int) bool {
 	switch l {
@@ -290,9 +224,6 @@ func nativeGaussSigmoidSum(l Level, err, y, x, w *float32, features, slices int)
 	return true
 }
 
-//go:noescape
-func vecBernSumNEON(err, y, x *float32, features, slices int, keep, smooth float32)
-
 func nativeBernSum(l Level, err, y, x *float32, features, slices int, keep, smooth float32) bool {
 	switch l {
 	case NEON:
@@ -302,9 +233,6 @@ func nativeBernSum(l Level, err, y, x *float32, features, slices int, keep, smoo
 	}
 	return true
 }
-
-//go:noescape
-func vecGaussTermsNEON(t, y, x, w *float32, features, slices int)
 
 func nativeGaussTerms(l Level, t, y, x, w *float32, features, slices int) bool {
 	switch l {
@@ -316,9 +244,6 @@ func nativeGaussTerms(l Level, t, y, x, w *float32, features, slices int) bool {
 	return true
 }
 
-//go:noescape
-func vecBernTermsNEON(t, y, x *float32, features, slices int, keep, smooth float32)
-
 func nativeBernTerms(l Level, t, y, x *float32, features, slices int, keep, smooth float32) bool {
 	switch l {
 	case NEON:
@@ -328,9 +253,6 @@ func nativeBernTerms(l Level, t, y, x *float32, features, slices int, keep, smoo
 	}
 	return true
 }
-
-//go:noescape
-func vecAddTermsNEON(err, t *float32, features, slices int)
 
 func nativeAddTerms(l Level, err, t *float32, features, slices int) bool {
 	switch l {
@@ -342,9 +264,6 @@ func nativeAddTerms(l Level, err, t *float32, features, slices int) bool {
 	return true
 }
 
-//go:noescape
-func vecMaskTermsNEON(t, mask, c *float32, features, slices int)
-
 func nativeMaskTerms(l Level, t, mask, c *float32, features, slices int) bool {
 	switch l {
 	case NEON:
@@ -354,9 +273,6 @@ func nativeMaskTerms(l Level, t, mask, c *float32, features, slices int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGaussRowNEON(q, y, x, w *float32, n int)
 
 func nativeGaussRow(l Level, q, y, x, w *float32, n int) bool {
 	switch l {
@@ -368,9 +284,6 @@ func nativeGaussRow(l Level, q, y, x, w *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecBernRowNEON(q, y, x *float32, n int, keep, smooth float32)
-
 func nativeBernRow(l Level, q, y, x *float32, n int, keep, smooth float32) bool {
 	switch l {
 	case NEON:
@@ -380,9 +293,6 @@ func nativeBernRow(l Level, q, y, x *float32, n int, keep, smooth float32) bool 
 	}
 	return true
 }
-
-//go:noescape
-func vecChainNEON(acc, q *float32, n, stride, rows int)
 
 func nativeChain(l Level, acc, q *float32, n, stride, rows int) bool {
 	switch l {
@@ -394,9 +304,6 @@ func nativeChain(l Level, acc, q *float32, n, stride, rows int) bool {
 	return true
 }
 
-//go:noescape
-func vecCatTermsNEON(t, y, x *float32, outputs, slices int, smooth float32)
-
 func nativeCatTerms(l Level, t, y, x *float32, outputs, slices int, smooth float32) bool {
 	switch l {
 	case NEON:
@@ -406,9 +313,6 @@ func nativeCatTerms(l Level, t, y, x *float32, outputs, slices int, smooth float
 	}
 	return true
 }
-
-//go:noescape
-func vecCatGradNEON(grad, y, x, weight *float32, outputs int, keep, smooth float32)
 
 func nativeCatGrad(l Level, grad, y, x, weight *float32, outputs int, keep, smooth float32) bool {
 	switch l {
@@ -420,9 +324,6 @@ func nativeCatGrad(l Level, grad, y, x, weight *float32, outputs int, keep, smoo
 	return true
 }
 
-//go:noescape
-func vecGaussGradNEON(grad, dls, y, x, weight, w *float32, features int)
-
 func nativeGaussGrad(l Level, grad, dls, y, x, weight, w *float32, features int) bool {
 	switch l {
 	case NEON:
@@ -432,9 +333,6 @@ func nativeGaussGrad(l Level, grad, dls, y, x, weight, w *float32, features int)
 	}
 	return true
 }
-
-//go:noescape
-func vecGaussGradMaskNEON(grad, dls, y, x, mask, weight, w *float32, features int)
 
 func nativeGaussGradMask(l Level, grad, dls, y, x, mask, weight, w *float32, features int) bool {
 	switch l {
@@ -446,9 +344,6 @@ func nativeGaussGradMask(l Level, grad, dls, y, x, mask, weight, w *float32, fea
 	return true
 }
 
-//go:noescape
-func vecBernGradNEON(grad, y, x, weight *float32, features int, keep, smooth float32)
-
 func nativeBernGrad(l Level, grad, y, x, weight *float32, features int, keep, smooth float32) bool {
 	switch l {
 	case NEON:
@@ -458,9 +353,6 @@ func nativeBernGrad(l Level, grad, y, x, weight *float32, features int, keep, sm
 	}
 	return true
 }
-
-//go:noescape
-func vecBernGradMaskNEON(grad, y, x, mask, weight *float32, features int, keep, smooth float32)
 
 func nativeBernGradMask(l Level, grad, y, x, mask, weight *float32, features int, keep, smooth float32) bool {
 	switch l {
@@ -472,9 +364,6 @@ func nativeBernGradMask(l Level, grad, y, x, mask, weight *float32, features int
 	return true
 }
 
-//go:noescape
-func vecSumLanesNEON(db, dy *float32, features int)
-
 func nativeSumLanes(l Level, db, dy *float32, features int) bool {
 	switch l {
 	case NEON:
@@ -484,9 +373,6 @@ func nativeSumLanes(l Level, db, dy *float32, features int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecAdamNEON(params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32)
 
 func nativeAdam(l Level, params, grads, mean, square *float32, n int, beta1, beta2, rest1, rest2, rate, root, eps, keep, l2 float32) bool {
 	switch l {
@@ -498,9 +384,6 @@ func nativeAdam(l Level, params, grads, mean, square *float32, n int, beta1, bet
 	return true
 }
 
-//go:noescape
-func vecSGDNEON(params, grads *float32, n int, rate, decay float32)
-
 func nativeSGD(l Level, params, grads *float32, n int, rate, decay float32) bool {
 	switch l {
 	case NEON:
@@ -510,9 +393,6 @@ func nativeSGD(l Level, params, grads *float32, n int, rate, decay float32) bool
 	}
 	return true
 }
-
-//go:noescape
-func vecMomentumNEON(params, grads, velocity *float32, n int, rate, momentum, decay float32)
 
 func nativeMomentum(l Level, params, grads, velocity *float32, n int, rate, momentum, decay float32) bool {
 	switch l {
@@ -524,9 +404,6 @@ func nativeMomentum(l Level, params, grads, velocity *float32, n int, rate, mome
 	return true
 }
 
-//go:noescape
-func vecNesterovNEON(params, grads, velocity *float32, n int, rate, momentum, decay float32)
-
 func nativeNesterov(l Level, params, grads, velocity *float32, n int, rate, momentum, decay float32) bool {
 	switch l {
 	case NEON:
@@ -536,9 +413,6 @@ func nativeNesterov(l Level, params, grads, velocity *float32, n int, rate, mome
 	}
 	return true
 }
-
-//go:noescape
-func vecRMSPropNEON(params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32)
 
 func nativeRMSProp(l Level, params, grads, square *float32, n int, rate, alpha, rest, eps, decay float32) bool {
 	switch l {
@@ -550,9 +424,6 @@ func nativeRMSProp(l Level, params, grads, square *float32, n int, rate, alpha, 
 	return true
 }
 
-//go:noescape
-func vecRMSPropMomentumNEON(params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32)
-
 func nativeRMSPropMomentum(l Level, params, grads, square, velocity *float32, n int, rate, alpha, rest, eps, momentum, decay float32) bool {
 	switch l {
 	case NEON:
@@ -562,9 +433,6 @@ func nativeRMSPropMomentum(l Level, params, grads, square, velocity *float32, n 
 	}
 	return true
 }
-
-//go:noescape
-func vecAddNEON(dst, src *float32, n int)
 
 func nativeAdd(l Level, dst, src *float32, n int) bool {
 	switch l {
@@ -576,22 +444,6 @@ func nativeAdd(l Level, dst, src *float32, n int) bool {
 	return true
 }
 
-//go:noescape
-func vecMulNEON(dst, src *float32, n int)
-
-func nativeMul(l Level, dst, src *float32, n int) bool {
-	switch l {
-	case NEON:
-		vecMulNEON(dst, src, n)
-	default:
-		return false
-	}
-	return true
-}
-
-//go:noescape
-func vecScaleNEON(dst *float32, n int, s float32)
-
 func nativeScale(l Level, dst *float32, n int, s float32) bool {
 	switch l {
 	case NEON:
@@ -601,9 +453,6 @@ func nativeScale(l Level, dst *float32, n int, s float32) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecSumSquaresNEON(v *float32, n int, total *float64)
 
 func nativeSumSquares(l Level, v *float32, n int, total *float64) bool {
 	switch l {
@@ -615,34 +464,35 @@ func nativeSumSquares(l Level, v *float32, n int, total *float64) bool {
 	return true
 }
 
-//go:noescape
-func vecPackF32NEON(dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
-
-func nativePackF32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
+func nativePack32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
 	switch l {
 	case NEON:
-		vecPackF32NEON(dst, src, slices, hi, inv, lo, limit, bad)
+		vecPack32NEON(dst, src, slices, hi, inv, lo, limit, bad)
 	default:
 		return false
 	}
 	return true
 }
 
-//go:noescape
-func vecPackF64NEON(dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64)
-
-func nativePackF64(l Level, dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64) bool {
+func nativePack64(l Level, dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64) bool {
 	switch l {
 	case NEON:
-		vecPackF64NEON(dst, src, slices, mean, inv, limit, bad)
+		vecPack64NEON(dst, src, slices, mean, inv, limit, bad)
 	default:
 		return false
 	}
 	return true
 }
 
-//go:noescape
-func vecTransposeNEON(dst, src *float32, n int)
+func nativePackRow(l Level, v, hi, inv, lo *float32, n int, limit float32, bad *uint64) bool {
+	switch l {
+	case NEON:
+		vecPackRowNEON(v, hi, inv, lo, n, limit, bad)
+	default:
+		return false
+	}
+	return true
+}
 
 func nativeTranspose(l Level, dst, src *float32, n int) bool {
 	switch l {
@@ -653,9 +503,6 @@ func nativeTranspose(l Level, dst, src *float32, n int) bool {
 	}
 	return true
 }
-
-//go:noescape
-func vecGatherNEON(dst *float32, rows **float32, n int)
 
 func nativeGather(l Level, dst *float32, rows **float32, n int) bool {
 	switch l {

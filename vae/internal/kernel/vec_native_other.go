@@ -118,17 +118,19 @@ func nativeRMSPropMomentum(l Level, params, grads, square, velocity *float32, n 
 
 func nativeAdd(l Level, dst, src *float32, n int) bool { return false }
 
-func nativeMul(l Level, dst, src *float32, n int) bool { return false }
-
 func nativeScale(l Level, dst *float32, n int, s float32) bool { return false }
 
 func nativeSumSquares(l Level, v *float32, n int, total *float64) bool { return false }
 
-func nativePackF32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
+func nativePack32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
 	return false
 }
 
-func nativePackF64(l Level, dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64) bool {
+func nativePack64(l Level, dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64) bool {
+	return false
+}
+
+func nativePackRow(l Level, v, hi, inv, lo *float32, n int, limit float32, bad *uint64) bool {
 	return false
 }
 

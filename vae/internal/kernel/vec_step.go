@@ -143,18 +143,6 @@ func Add(l Level, dst, src []float32) {
 	}
 }
 
-// Mul multiplies dst by src, elementwise; they have one length, any, or it panics.
-func Mul(l Level, dst, src []float32) {
-	must(len(dst) == len(src), "lengths of a product differ")
-	i := whole(len(dst))
-	if i == 0 || !nativeMul(l, &dst[0], &src[0], i) {
-		i = 0
-	}
-	for ; i < len(dst); i++ {
-		dst[i] *= src[i]
-	}
-}
-
 // Scale multiplies dst, of any length, by s.
 func Scale(l Level, dst []float32, s float32) {
 	i := whole(len(dst))

@@ -50,12 +50,12 @@ func functions() []*function {
 		{name: "RMSProp", params: params("params grads square *float32, n int, rate alpha rest eps decay float32")},
 		{name: "RMSPropMomentum", params: params("params grads square velocity *float32, n int, rate alpha rest eps momentum decay float32")},
 		{name: "Add", params: params("dst src *float32, n int")},
-		{name: "Mul", params: params("dst src *float32, n int")},
 		{name: "Scale", params: params("dst *float32, n int, s float32")},
 		{name: "SumSquares", params: params("v *float32, n int, total *float64")},
 
-		{name: "PackF32", params: params("dst src *float32, slices int, hi inv lo limit float32, bad *uint64")},
-		{name: "PackF64", params: params("dst *float32, src *float64, slices int, mean inv float64, limit float32, bad *uint64")},
+		{name: "Pack32", params: params("dst src *float32, slices int, hi inv lo limit float32, bad *uint64")},
+		{name: "Pack64", params: params("dst *float32, src *float64, slices int, mean inv float64, limit float32, bad *uint64")},
+		{name: "PackRow", params: params("v hi inv lo *float32, n int, limit float32, bad *uint64")},
 		{name: "Transpose", params: params("dst src *float32, n int")},
 		{name: "Gather", params: params("dst *float32, rows **float32, n int")},
 	}

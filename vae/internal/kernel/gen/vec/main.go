@@ -127,6 +127,8 @@ func main() {
 
 func write(dir string, list []*function) error {
 	files := map[string][]byte{
+		"vec_asm_amd64.go":    declarations(list, "amd64"),
+		"vec_asm_arm64.go":    declarations(list, "arm64"),
 		"vec_native_amd64.go": natives(list, "!noasm", "amd64"),
 		"vec_native_arm64.go": natives(list, "!noasm", "arm64"),
 		"vec_native_other.go": natives(list, "noasm || !(amd64 || arm64)", ""),
@@ -149,8 +151,22 @@ func write(dir string, list []*function) error {
 	return nil
 }
 
-// natives writes the Go side for one architecture: the declarations, and for
-// each function the switch over levels.
+// declarations writes the Go prototypes of one architecture's assembly.
+func declarations(list []*function, arch string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s//go:build !noasm\n\npackage kernel\n\n", header)
+	for _, f := range list {
+		for _, t := range targets {
+			if name := f.variant(t); t.arch == arch && name == "vec"+f.name+t.suffix {
+				fmt.Fprintf(&b, "//go:noescape\nfunc %s(%s)\n\n", name, f.signature())
+			}
+		}
+	}
+	return b.Bytes()
+}
+
+// natives writes for each function the switch over the levels of one
+// architecture.
 func natives(list []*function, build, arch string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s//go:build %s\n\npackage kernel\n\n", header, build)
@@ -160,9 +176,6 @@ func natives(list []*function, build, arch string) []byte {
 			name := f.variant(t)
 			if t.arch != arch || name == "" {
 				continue
-			}
-			if name == "vec"+f.name+t.suffix {
-				fmt.Fprintf(&b, "//go:noescape\nfunc %s(%s)\n\n", name, f.signature())
 			}
 			cases += fmt.Sprintf("\tcase %s:\n\t\t%s(%s)\n", t.levels, name, f.names())
 		}

@@ -20,14 +20,14 @@ var programs = map[string]func(*program){
 
 	"Adam": adam, "SGD": sgd, "Momentum": momentum(false), "Nesterov": momentum(true),
 	"RMSProp": rmsprop(false), "RMSPropMomentum": rmsprop(true),
-	"Add": binary(opAdd), "Mul": binary(opMul), "Scale": scale, "SumSquares": sumSquares,
+	"Add": add, "Scale": scale, "SumSquares": sumSquares,
 
 	"GaussSum": sums(gaussTerm, true, false), "GaussSigmoidSum": sums(gaussSigmoidTerm, true, true), "BernSum": sums(bernTerm, false, true),
 	"GaussTerms": terms(gaussTerm, true), "BernTerms": terms(bernTerm, false),
 	"AddTerms": addTerms, "MaskTerms": maskTerms, "GaussRow": gaussRow, "BernRow": bernRow,
 	"CatTerms": catTerms, "CatGrad": catGrad, "SumLanes": sumLanes,
 	"GaussGrad": gaussGrad(false), "GaussGradMask": gaussGrad(true), "BernGrad": bernGrad(false), "BernGradMask": bernGrad(true),
-	"PackF32": packF32, "PackF64": packF64,
+	"Pack32": pack32, "Pack64": pack64, "PackRow": packRow,
 }
 
 // end writes the return.
@@ -217,14 +217,10 @@ func rmsprop(momentum bool) func(*program) {
 	}
 }
 
-func binary(o op) func(*program) {
-	return func(p *program) {
-		p.arg("dst", "src", "n")
-		p.flat([]string{"dst", "src"}, func(off int) {
-			p.store(p.emit(o, 0, p.load("dst", off), at("src", off)), "dst", off)
-		})
-		p.end()
-	}
+func add(p *program) {
+	p.arg("dst", "src", "n")
+	p.flat([]string{"dst", "src"}, func(off int) { p.store(p.plus(p.load("dst", off), at("src", off)), "dst", off) })
+	p.end()
 }
 
 func scale(p *program) {
