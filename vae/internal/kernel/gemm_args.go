@@ -21,7 +21,7 @@ type gemmArgs struct {
 	index         unsafe.Pointer // indexed kernels: the uint32 k to visit, ascending
 
 	k, groups, slices int
-	xk, xs            int // step of x from k to k, from slice to slice
+	xk, xs, xg        int // step of x from k to k, slice to slice, group to group
 	wk, wj, wg        int // step of w from k to k, scalar to scalar, group to group
 	yj, yg            int // step of y from scalar to scalar, group to group
 	// vector says that init holds a value per lane, at initj bytes from scalar to
@@ -33,7 +33,7 @@ type gemmArgs struct {
 	// addresses may lie outside the buffers: a prefetch never faults.
 	aheadW, aheadX int
 
-	atX, atY, atW, atInit, left, groupY, groupInit, leftGroups uintptr // the kernel's own
+	atX, atY, atW, atInit, left, groupY, groupInit, groupX, leftGroups uintptr // the kernel's own
 }
 
 // lanes is the number of rows in a slice, slices the number of slices in a tile.

@@ -18,6 +18,8 @@ TEXT ·gemmAVX2x1(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -27,7 +29,7 @@ TEXT ·gemmAVX2x1(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -504,6 +506,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -522,6 +526,8 @@ TEXT ·gemmAVX2x2(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -531,7 +537,7 @@ TEXT ·gemmAVX2x2(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -869,6 +875,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -887,6 +895,8 @@ TEXT ·gemmAVX2x3(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -896,7 +906,7 @@ TEXT ·gemmAVX2x3(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -1314,6 +1324,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -1332,6 +1344,8 @@ TEXT ·gemmAVX2x4(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -1341,7 +1355,7 @@ TEXT ·gemmAVX2x4(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -1546,6 +1560,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -1564,6 +1580,8 @@ TEXT ·gemmAVX2x5(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -1573,7 +1591,7 @@ TEXT ·gemmAVX2x5(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -1807,6 +1825,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -1825,6 +1845,8 @@ TEXT ·gemmAVX2x6(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -1834,7 +1856,7 @@ TEXT ·gemmAVX2x6(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -2097,6 +2119,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -2115,6 +2139,8 @@ TEXT ·gemmAVX2xIndexed1(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -2124,7 +2150,7 @@ TEXT ·gemmAVX2xIndexed1(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -2388,6 +2414,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -2406,6 +2434,8 @@ TEXT ·gemmAVX2xIndexed2(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -2415,7 +2445,7 @@ TEXT ·gemmAVX2xIndexed2(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -2616,6 +2646,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -2634,6 +2666,8 @@ TEXT ·gemmAVX2xIndexed3(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -2643,7 +2677,7 @@ TEXT ·gemmAVX2xIndexed3(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -2892,6 +2926,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -2910,6 +2946,8 @@ TEXT ·gemmAVX2xIndexed4(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -2919,7 +2957,7 @@ TEXT ·gemmAVX2xIndexed4(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -3044,6 +3082,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -3062,6 +3102,8 @@ TEXT ·gemmAVX2xIndexed5(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -3071,7 +3113,7 @@ TEXT ·gemmAVX2xIndexed5(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -3213,6 +3255,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -3231,6 +3275,8 @@ TEXT ·gemmAVX2xIndexed6(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -3240,7 +3286,7 @@ TEXT ·gemmAVX2xIndexed6(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -3399,6 +3445,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14

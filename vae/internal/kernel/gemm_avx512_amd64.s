@@ -18,6 +18,8 @@ TEXT ·gemmAVX512x1(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -27,7 +29,7 @@ TEXT ·gemmAVX512x1(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -428,6 +430,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -446,6 +450,8 @@ TEXT ·gemmAVX512x2(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -455,7 +461,7 @@ TEXT ·gemmAVX512x2(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -966,6 +972,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -984,6 +992,8 @@ TEXT ·gemmAVX512x3(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -993,7 +1003,7 @@ TEXT ·gemmAVX512x3(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -1614,6 +1624,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -1632,6 +1644,8 @@ TEXT ·gemmAVX512x4(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -1641,7 +1655,7 @@ TEXT ·gemmAVX512x4(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -2384,6 +2398,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -2402,6 +2418,8 @@ TEXT ·gemmAVX512x5(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -2411,7 +2429,7 @@ TEXT ·gemmAVX512x5(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -3264,6 +3282,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -3282,6 +3302,8 @@ TEXT ·gemmAVX512x6(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -3291,7 +3313,7 @@ TEXT ·gemmAVX512x6(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -4254,6 +4276,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -4272,6 +4296,8 @@ TEXT ·gemmAVX512xIndexed1(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -4281,7 +4307,7 @@ TEXT ·gemmAVX512xIndexed1(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -4560,6 +4586,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -4578,6 +4606,8 @@ TEXT ·gemmAVX512xIndexed2(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -4587,7 +4617,7 @@ TEXT ·gemmAVX512xIndexed2(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -4948,6 +4978,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -4966,6 +4998,8 @@ TEXT ·gemmAVX512xIndexed3(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -4975,7 +5009,7 @@ TEXT ·gemmAVX512xIndexed3(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -5418,6 +5452,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -5436,6 +5472,8 @@ TEXT ·gemmAVX512xIndexed4(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -5445,7 +5483,7 @@ TEXT ·gemmAVX512xIndexed4(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -5970,6 +6008,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -5988,6 +6028,8 @@ TEXT ·gemmAVX512xIndexed5(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -5997,7 +6039,7 @@ TEXT ·gemmAVX512xIndexed5(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -6604,6 +6646,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -6622,6 +6666,8 @@ TEXT ·gemmAVX512xIndexed6(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -6631,7 +6677,7 @@ TEXT ·gemmAVX512xIndexed6(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -7320,6 +7366,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14

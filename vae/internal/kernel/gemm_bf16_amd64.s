@@ -18,6 +18,8 @@ TEXT ·gemmBF16x1(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -27,7 +29,7 @@ TEXT ·gemmBF16x1(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -578,6 +580,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -596,6 +600,8 @@ TEXT ·gemmBF16x2(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -605,7 +611,7 @@ TEXT ·gemmBF16x2(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -1416,6 +1422,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -1434,6 +1442,8 @@ TEXT ·gemmBF16x3(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -1443,7 +1453,7 @@ TEXT ·gemmBF16x3(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -2514,6 +2524,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -2532,6 +2544,8 @@ TEXT ·gemmBF16x4(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -2541,7 +2555,7 @@ TEXT ·gemmBF16x4(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -3884,6 +3898,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -3902,6 +3918,8 @@ TEXT ·gemmBF16x5(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -3911,7 +3929,7 @@ TEXT ·gemmBF16x5(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -5514,6 +5532,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -5532,6 +5552,8 @@ TEXT ·gemmBF16x6(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -5541,7 +5563,7 @@ TEXT ·gemmBF16x6(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -7404,6 +7426,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -7422,6 +7446,8 @@ TEXT ·gemmBF16xIndexed1(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -7431,7 +7457,7 @@ TEXT ·gemmBF16xIndexed1(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -7760,6 +7786,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -7778,6 +7806,8 @@ TEXT ·gemmBF16xIndexed2(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -7787,7 +7817,7 @@ TEXT ·gemmBF16xIndexed2(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -8248,6 +8278,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -8266,6 +8298,8 @@ TEXT ·gemmBF16xIndexed3(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -8275,7 +8309,7 @@ TEXT ·gemmBF16xIndexed3(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -8868,6 +8902,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -8886,6 +8922,8 @@ TEXT ·gemmBF16xIndexed4(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -8895,7 +8933,7 @@ TEXT ·gemmBF16xIndexed4(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -9620,6 +9658,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -9638,6 +9678,8 @@ TEXT ·gemmBF16xIndexed5(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -9647,7 +9689,7 @@ TEXT ·gemmBF16xIndexed5(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -10504,6 +10546,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14
@@ -10522,6 +10566,8 @@ TEXT ·gemmBF16xIndexed6(SB), NOSPLIT, $0-8
 	MOVQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_init(AX), R14
 	MOVQ R14, gemmArgs_groupInit(AX)
+	MOVQ gemmArgs_x(AX), R14
+	MOVQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_groups(AX), R14
 	MOVQ R14, gemmArgs_leftGroups(AX)
 	MOVQ gemmArgs_wj(AX), R8
@@ -10531,7 +10577,7 @@ TEXT ·gemmBF16xIndexed6(SB), NOSPLIT, $0-8
 	LEAQ (BX)(BX*2), R12
 	MOVQ gemmArgs_aheadW(AX), DX
 group:
-	MOVQ gemmArgs_x(AX), R14
+	MOVQ gemmArgs_groupX(AX), R14
 	MOVQ R14, gemmArgs_atX(AX)
 	MOVQ gemmArgs_groupY(AX), R14
 	MOVQ R14, gemmArgs_atY(AX)
@@ -11520,6 +11566,8 @@ store1:
 done:
 	MOVQ gemmArgs_wg(AX), R14
 	ADDQ R14, gemmArgs_atW(AX)
+	MOVQ gemmArgs_xg(AX), R14
+	ADDQ R14, gemmArgs_groupX(AX)
 	MOVQ gemmArgs_yg(AX), R14
 	ADDQ R14, gemmArgs_groupY(AX)
 	MOVQ gemmArgs_initg(AX), R14

@@ -14,13 +14,15 @@ TEXT ·gemmNEONx1(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -391,6 +393,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -414,13 +420,15 @@ TEXT ·gemmNEONx2(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -710,6 +718,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -733,13 +745,15 @@ TEXT ·gemmNEONx3(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -1120,6 +1134,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -1143,13 +1161,15 @@ TEXT ·gemmNEONx4(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -1336,6 +1356,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -1359,13 +1383,15 @@ TEXT ·gemmNEONx5(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -1584,6 +1610,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -1607,13 +1637,15 @@ TEXT ·gemmNEONx6(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -1864,6 +1896,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -1887,13 +1923,15 @@ TEXT ·gemmNEONxIndexed1(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -2270,6 +2308,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -2293,13 +2335,15 @@ TEXT ·gemmNEONxIndexed2(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -2593,6 +2637,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -2616,13 +2664,15 @@ TEXT ·gemmNEONxIndexed3(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -3007,6 +3057,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -3030,13 +3084,15 @@ TEXT ·gemmNEONxIndexed4(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -3225,6 +3281,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -3248,13 +3308,15 @@ TEXT ·gemmNEONxIndexed5(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -3475,6 +3537,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15
@@ -3498,13 +3564,15 @@ TEXT ·gemmNEONxIndexed6(SB), NOSPLIT, $0-8
 	MOVD R14, gemmArgs_groupY(R0)
 	MOVD gemmArgs_init(R0), R14
 	MOVD R14, gemmArgs_groupInit(R0)
+	MOVD gemmArgs_x(R0), R14
+	MOVD R14, gemmArgs_groupX(R0)
 	MOVD gemmArgs_groups(R0), R14
 	MOVD R14, gemmArgs_leftGroups(R0)
 	MOVD gemmArgs_wk(R0), R10
 	MOVD gemmArgs_xk(R0), R11
 	MOVD gemmArgs_xs(R0), R12
 group:
-	MOVD gemmArgs_x(R0), R14
+	MOVD gemmArgs_groupX(R0), R14
 	MOVD R14, gemmArgs_atX(R0)
 	MOVD gemmArgs_groupY(R0), R14
 	MOVD R14, gemmArgs_atY(R0)
@@ -3757,6 +3825,10 @@ done:
 	MOVD gemmArgs_atW(R0), R15
 	ADD R14, R15
 	MOVD R15, gemmArgs_atW(R0)
+	MOVD gemmArgs_xg(R0), R14
+	MOVD gemmArgs_groupX(R0), R15
+	ADD R14, R15
+	MOVD R15, gemmArgs_groupX(R0)
 	MOVD gemmArgs_yg(R0), R14
 	MOVD gemmArgs_groupY(R0), R15
 	ADD R14, R15

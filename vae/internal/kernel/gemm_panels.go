@@ -2,9 +2,11 @@ package kernel
 
 import "unsafe"
 
-// Panels is a dense layer packed for few rows: neurons stand in the lanes,
-// weights as [panel][k][16], zero padded. It is immutable and safe for concurrent
-// use. At one level it gives the bits of Packed.
+// Panels is a dense layer packed for few rows: neurons stand in the lanes, 64 of
+// them side by side, weights as [panel][k][64]. The last panel holds what is left
+// of the neurons, padded with zeros to a multiple of 16. So one row reads all
+// weights as a single stream. It is immutable and safe for concurrent use. At one
+// level it gives the bits of Packed.
 type Panels struct {
 	In, Out int
 	level   Level
@@ -21,13 +23,19 @@ func PackPanels(level Level, w, b []float32, in, out int) *Panels {
 	padded := Blocks(out) * lanes
 	p := &Panels{In: in, Out: out, level: float(level), w: aligned[float32](padded * in), b: aligned[float32](padded)}
 	copy(p.b, b)
-	for j := range out {
-		for k := range in {
-			p.w[(j/lanes*in+k)*lanes+j%lanes] = w[j*in+k]
+	for from := 0; from < out; from += panel {
+		width := min(panel, padded-from)
+		for j := from; j < min(from+width, out); j++ {
+			for k := range in {
+				p.w[from*in+k*width+j-from] = w[j*in+k]
+			}
 		}
 	}
 	return p
 }
+
+// panel is the number of neurons in a whole panel.
+const panel = 4 * lanes
 
 // Dense computes y = act(W x + b) for a few rows that stand row-major: row r of
 // x is x[r*ldx:][:In], row r of y is y[r*ldy:][:Out]; nothing else of y is
@@ -55,50 +63,67 @@ func (p *Panels) few(y []float32, ldy int, x []float32, ldx, rows int, act Activ
 		p.generic(y, ldy, x, ldx, rows, act)
 		return
 	}
-	whole, rest := p.Out/lanes, p.Out%lanes
-	a := gemmArgs{x: ptr(p.w), y: ptr(y), w: ptr(x), init: ptr(p.b), k: p.In, groups: 1, slices: whole,
-		xk: lanes * 4, xs: p.In * lanes * 4, wk: 4, wj: ldx * 4, yj: ldy * 4, vector: 1, act: int(act), aheadX: aheadPanels}
-	if whole > 0 {
+	a := gemmArgs{x: ptr(p.w), y: ptr(y), w: ptr(x), init: ptr(p.b), k: p.In, groups: p.Out / panel, slices: panel / lanes,
+		xk: panel * 4, xs: lanes * 4, xg: p.In * panel * 4, wk: 4, wj: ldx * 4, yj: ldy * 4, yg: panel * 4,
+		vector: 1, initg: panel * 4, act: int(act), aheadX: aheadPanels}
+	if a.groups > 0 {
 		gemm(p.level, rows, &a)
 	}
-	if rest == 0 {
+	done := a.groups * panel
+	if done == p.Out {
 		return
 	}
-	var tmp [maxGroup * lanes]float32
-	a.x = unsafe.Add(a.x, whole*a.xs)
-	a.init = unsafe.Add(a.init, whole*lanes*4)
-	a.y, a.yj, a.groups, a.slices = unsafe.Pointer(&tmp), lanes*4, 1, 1
+	a.x, a.init, a.y = unsafe.Add(a.x, done*p.In*4), unsafe.Add(a.init, done*4), unsafe.Add(a.y, done*4)
+	a.groups, a.slices, a.xk = 1, (p.Out-done)/lanes, Blocks(p.Out-done)*lanes*4
+	if a.slices > 0 {
+		gemm(p.level, rows, &a)
+	}
+	done += a.slices * lanes
+	if done == p.Out {
+		return
+	}
+	var tmp [maxGroup * lanes]float32 // the last slice is not whole
+	a.x, a.init = unsafe.Add(a.x, a.slices*lanes*4), unsafe.Add(a.init, a.slices*lanes*4)
+	a.y, a.yj, a.slices = unsafe.Pointer(&tmp), lanes*4, 1
 	gemm(p.level, rows, &a)
 	for r := range rows {
-		copy(y[r*ldy+whole*lanes:r*ldy+p.Out], tmp[r*lanes:])
+		copy(y[r*ldy+done:r*ldy+p.Out], tmp[r*lanes:])
 	}
 }
 
 // generic is few in plain Go.
 func (p *Panels) generic(y []float32, ldy int, x []float32, ldx, rows int, act Activation) {
+	padded := len(p.b)
 	for r := range rows {
 		in := x[r*ldx : r*ldx+p.In]
-		for j := 0; j < p.Out; j += lanes {
-			var sums [lanes]float32
-			w, b := p.w[j*p.In:(j+lanes)*p.In], p.b[j:j+lanes]
-			panel8((*[8]float32)(sums[:8]), in, w, b)
-			panel8((*[8]float32)(sums[8:]), in, w[min(8, len(w)):], b[8:])
-			out := y[r*ldy+j : r*ldy+min(j+lanes, p.Out)]
-			Activate(act, out, sums[:len(out)])
+		for j := 0; j < padded; j += 8 {
+			from := j / panel * panel
+			width := min(panel, padded-from)
+			var sums [8]float32
+			if p.In > 0 {
+				panel8(&sums, in, p.w[from*p.In+j-from:], p.b[j:], width)
+			} else {
+				copy(sums[:], p.b[j:])
+			}
+			if j < p.Out {
+				out := y[r*ldy+j : r*ldy+min(j+8, p.Out)]
+				Activate(act, out, sums[:len(out)])
+			}
 		}
 	}
 }
 
-// panel8 computes eight neighbouring neurons of a panel for one row.
-func panel8(y *[8]float32, x, w, b []float32) {
+// panel8 computes eight neighbouring neurons for one row; their weights for the
+// next input are width further on.
+func panel8(y *[8]float32, x, w, b []float32, width int) {
 	s0, s1, s2, s3, s4, s5, s6, s7 := b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]
 	for k, u := range x {
-		t := w[k*lanes : k*lanes+4 : k*lanes+4]
+		t := w[k*width : k*width+4 : k*width+4]
 		s0 += float32(u * t[0])
 		s1 += float32(u * t[1])
 		s2 += float32(u * t[2])
 		s3 += float32(u * t[3])
-		t = w[k*lanes+4 : k*lanes+8 : k*lanes+8]
+		t = w[k*width+4 : k*width+8 : k*width+8]
 		s4 += float32(u * t[0])
 		s5 += float32(u * t[1])
 		s6 += float32(u * t[2])

@@ -73,13 +73,13 @@ func (g *x86) kernel(prefix string, n int, indexed bool) {
 	}
 	g.function(fmt.Sprintf("%s%d", prefix, n))
 	g.p("MOVQ a+0(FP), AX")
-	for _, m := range [][2]string{{"w", "atW"}, {"y", "groupY"}, {"init", "groupInit"}, {"groups", "leftGroups"}} {
+	for _, m := range [][2]string{{"w", "atW"}, {"y", "groupY"}, {"init", "groupInit"}, {"x", "groupX"}, {"groups", "leftGroups"}} {
 		g.p("MOVQ %s(AX), R14; MOVQ R14, %s(AX)", f(m[0]), f(m[1]))
 	}
 	g.p("MOVQ %s(AX), R8; MOVQ %s(AX), R9; MOVQ %s(AX), R10; MOVQ %s(AX), BX", f("wj"), f("wk"), f("xk"), f("xs"))
 	g.p("LEAQ (BX)(BX*2), R12; MOVQ %s(AX), DX", f("aheadW"))
 	g.label("group")
-	for _, m := range [][2]string{{"x", "atX"}, {"groupY", "atY"}, {"groupInit", "atInit"}, {"slices", "left"}} {
+	for _, m := range [][2]string{{"groupX", "atX"}, {"groupY", "atY"}, {"groupInit", "atInit"}, {"slices", "left"}} {
 		g.p("MOVQ %s(AX), R14; MOVQ R14, %s(AX)", f(m[0]), f(m[1]))
 	}
 	widths := g.widths(n)
@@ -93,7 +93,7 @@ func (g *x86) kernel(prefix string, n int, indexed bool) {
 		g.block(n, s, indexed)
 	}
 	g.label("done")
-	for _, m := range [][2]string{{"wg", "atW"}, {"yg", "groupY"}, {"initg", "groupInit"}} {
+	for _, m := range [][2]string{{"wg", "atW"}, {"xg", "groupX"}, {"yg", "groupY"}, {"initg", "groupInit"}} {
 		g.p("MOVQ %s(AX), R14; ADDQ R14, %s(AX)", f(m[0]), f(m[1]))
 	}
 	g.p("DECQ %s(AX); JNZ group; VZEROUPPER; RET", f("leftGroups"))

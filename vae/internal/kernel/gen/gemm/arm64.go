@@ -59,7 +59,7 @@ func (g *arm) kernel(prefix string, n int, indexed bool) {
 	}
 	g.function(fmt.Sprintf("%s%d", prefix, n))
 	g.p("MOVD a+0(FP), R0")
-	for _, m := range [][2]string{{"w", "atW"}, {"y", "groupY"}, {"init", "groupInit"}, {"groups", "leftGroups"}} {
+	for _, m := range [][2]string{{"w", "atW"}, {"y", "groupY"}, {"init", "groupInit"}, {"x", "groupX"}, {"groups", "leftGroups"}} {
 		g.load(m[0], "R14")
 		g.store("R14", m[1])
 	}
@@ -67,7 +67,7 @@ func (g *arm) kernel(prefix string, n int, indexed bool) {
 	g.load("xk", "R11")
 	g.load("xs", "R12")
 	g.label("group")
-	for _, m := range [][2]string{{"x", "atX"}, {"groupY", "atY"}, {"groupInit", "atInit"}, {"slices", "left"}} {
+	for _, m := range [][2]string{{"groupX", "atX"}, {"groupY", "atY"}, {"groupInit", "atInit"}, {"slices", "left"}} {
 		g.load(m[0], "R14")
 		g.store("R14", m[1])
 	}
@@ -88,7 +88,7 @@ func (g *arm) kernel(prefix string, n int, indexed bool) {
 		g.block(n, s, indexed)
 	}
 	g.label("done")
-	for _, m := range [][2]string{{"wg", "atW"}, {"yg", "groupY"}, {"initg", "groupInit"}} {
+	for _, m := range [][2]string{{"wg", "atW"}, {"xg", "groupX"}, {"yg", "groupY"}, {"initg", "groupInit"}} {
 		g.add(m[0], m[1])
 	}
 	g.load("leftGroups", "R14")
