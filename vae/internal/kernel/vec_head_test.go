@@ -6,14 +6,6 @@ import (
 	"testing"
 )
 
-// close32 tells whether got is want within abs + rel*|want|; NaN is like NaN.
-func close32(got, want float32, rel, abs float64) bool {
-	if got == want || got != got && want != want {
-		return true
-	}
-	return math.Abs(float64(got)-float64(want)) <= abs+rel*math.Abs(float64(want))
-}
-
 // headCase is a tile for the heads.
 type headCase struct {
 	features      int
@@ -121,105 +113,6 @@ func rowwise(q, y, x []float32, f func(q, y, x []float32)) {
 		f(out, row[0], row[1])
 		for j := range n {
 			q[j*Rows+r] = out[j]
-		}
-	}
-}
-
-// TestVecAgreesWithGeneric holds each native level to plain Go within rounding,
-// and the native levels to one another bit for bit.
-func TestVecAgreesWithGeneric(t *testing.T) {
-	for _, features := range []int{1, 2, 3, 17} {
-		c := newHeadCase(features)
-		n := len(c.y)
-		lv := slices.Clone(c.y)
-		for i := range lv {
-			lv[i] = min(max(lv[i], LogVarMin), LogVarMax)
-		}
-		runs := map[string]func(l Level) []float32{
-			"clamp": func(l Level) []float32 { d := make([]float32, n); vecClampLogVar(l, d, c.y); return d },
-			"kl":    func(l Level) []float32 { d := make([]float32, n); vecKL(l, d, c.x, lv); return d },
-			"sample": func(l Level) []float32 {
-				d := make([]float32, 2*n)
-				vecSample(l, d[:n], d[n:], c.x, lv, c.y)
-				return d
-			},
-			"kl back": func(l Level) []float32 {
-				d := make([]float32, 2*n)
-				tiles := latentTiles{mu: c.x, lv: lv, raw: slices.Clone(c.y), kl: c.y, noise: c.x, sd: c.x}
-				tiles.raw[0], tiles.raw[1], tiles.raw[2], tiles.raw[3] = 7, 7, -13, -13
-				vecKLBack(l, d[:n], d[n:], c.y, tiles, c.weight, 0.7, 0.3)
-				return d
-			},
-			"mask terms": func(l Level) []float32 { d := slices.Clone(c.y); vecMaskTerms(l, d, c.mask, c.w, 3); return d },
-			"gauss grad": func(l Level) []float32 {
-				d := make([]float32, n+features)
-				vecGaussGrad(l, d[:n], d[n:], c.y, c.x, nil, c.weight, c.w)
-				return d
-			},
-			"gauss grad, masked": func(l Level) []float32 {
-				d := make([]float32, n+features)
-				vecGaussGrad(l, d[:n], d[n:], c.y, c.x, c.mask, c.weight, c.w)
-				return d
-			},
-			"bern grad": func(l Level) []float32 {
-				d := make([]float32, n)
-				vecBernGrad(l, d, c.y, c.x, nil, c.weight, 0.01)
-				return d
-			},
-			"bern grad, masked": func(l Level) []float32 {
-				d := make([]float32, n)
-				vecBernGrad(l, d, c.y, c.x, c.mask, c.weight, 0)
-				return d
-			},
-			"cat terms": func(l Level) []float32 { d := make([]float32, Rows); vecCatTerms(l, d, c.y, c.x, 4, 0); return d },
-			"cat terms, smooth, 2 slices": func(l Level) []float32 {
-				d := make([]float32, Rows)
-				vecCatTerms(l, d, c.y, c.x, 2, 0.1)
-				return d
-			},
-			"cat grad": func(l Level) []float32 {
-				d := make([]float32, n)
-				vecCatGrad(l, d, c.y, c.x, c.weight, 0.1)
-				return d
-			},
-			"sum lanes": func(l Level) []float32 { d := slices.Clone(c.w); vecSumLanes(l, d, c.y); return d },
-			"gauss sum": func(l Level) []float32 { d := make([]float32, Rows); vecGaussSum(l, d, c.y, c.x, c.w, 4); return d },
-			"sigmoid sum": func(l Level) []float32 {
-				d := make([]float32, Rows)
-				vecGaussSigmoidSum(l, d, c.y, c.x, c.w, 3)
-				return d
-			},
-			"bern sum":    func(l Level) []float32 { d := make([]float32, Rows); vecBernSum(l, d, c.y, c.x, 4, 0.1); return d },
-			"bern sum, 1": func(l Level) []float32 { d := make([]float32, Rows); vecBernSum(l, d, c.y, c.x, 1, 0); return d },
-		}
-		for a := Identity; a <= Softplus; a++ {
-			runs[a.String()+" back"] = func(l Level) []float32 {
-				y, g := make([]float32, n), slices.Repeat(c.weight, features)
-				Activate(a, y, c.y)
-				vecBackprop(l, a, g, c.y, y)
-				return g
-			}
-		}
-		exactly := []string{"clamp", "mask terms", "gauss grad", "gauss grad, masked", "sum lanes", "gauss sum", "relu back", "leaky_relu back"}
-		for name, run := range runs {
-			want := run(Generic)
-			var first []float32
-			for _, l := range natives() {
-				got := run(l)
-				for i, v := range got {
-					if !close32(v, want[i], 1e-6, 2e-6) {
-						t.Fatalf("%v %s: %d features: element %d = %v, want %v", l, name, features, i, v, want[i])
-					}
-				}
-				if slices.Contains(exactly, name) && !same(got, want) {
-					t.Fatalf("%v %s: not the bits of plain Go, at %d", l, name, differs(got, want))
-				}
-				if first == nil {
-					first = got
-				} else if i := differs(got, first); i >= 0 {
-					t.Fatalf("%v %s: element %d = %v, another level has %v", l, name, i, got[i], first[i])
-				}
-			}
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -137,31 +136,5 @@ func TestVecSumSquares(t *testing.T) {
 				t.Fatalf("%v: %d elements: %v, want %v", l, n, got, want)
 			}
 		}
-	}
-}
-
-func BenchmarkVecSteps(b *testing.B) {
-	const n = 1 << 16
-	rnd := newRand()
-	s := stepped{normals(rnd, n), normals(rnd, n), normals(rnd, n), normals(rnd, n)}
-	for i := range s.b {
-		s.b[i] *= s.b[i]
-	}
-	for _, l := range Levels() {
-		bench := func(name string, run func()) {
-			b.Run(fmt.Sprintf("%s/level=%v", name, l), func(b *testing.B) {
-				for b.Loop() {
-					run()
-				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/param")
-			})
-		}
-		bench("adam", func() {
-			AdamStep(l, s.params, s.grads, s.a, s.b, AdamRates{0.9, 0.999, 0.1, 0.001, 1e-3, 1, 1e-8, 1, 0})
-		})
-		bench("momentum", func() { SGDStep(l, s.params, s.grads, s.a, SGDRates{1e-6, 0.9, 0, false}) })
-		bench("rmsprop", func() { RMSPropStep(l, s.params, s.grads, s.b, nil, RMSPropRates{1e-6, 0.99, 0.01, 1e-8, 0, 0}) })
-		bench("sumSquares", func() { SumSquares(l, s.params) })
-		bench("add", func() { Add(l, s.params, s.grads) })
 	}
 }

@@ -3,7 +3,6 @@ package kernel
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"testing"
 )
 
@@ -107,41 +106,5 @@ func TestVecActivate(t *testing.T) {
 				t.Logf("largest error %.2f half units, at %v", worst, where)
 			})
 		}
-	}
-}
-
-func BenchmarkVec(b *testing.B) {
-	const features = 100
-	rnd := rand.New(rand.NewPCG(1, 2))
-	tile := func() []float32 {
-		v := make([]float32, features*Rows)
-		for i := range v {
-			v[i] = float32(rnd.NormFloat64())
-		}
-		return v
-	}
-	x, y, z := tile(), tile(), tile()
-	w := tile()[:features]
-	err := make([]float32, Rows)
-	for _, l := range Levels() {
-		bench := func(name string, f func()) {
-			b.Run(fmt.Sprintf("%s/level=%v", name, l), func(b *testing.B) {
-				b.SetBytes(4 * features * Rows)
-				for b.Loop() {
-					f()
-				}
-			})
-		}
-		for a := ReLU; a <= Softplus; a++ {
-			bench(a.String(), func() { vecActivate(l, a, y, x) })
-			bench(a.String()+"_back", func() { vecBackprop(l, a, z, x, y) })
-		}
-		copy(y, tile())
-		copy(z, tile())
-		bench("gaussSum", func() { clear(err); vecGaussSum(l, err, y, x, w, 4) })
-		bench("gaussSum1", func() { clear(err); vecGaussSum(l, err, y, x, w, 1) })
-		bench("gaussSigmoidSum", func() { clear(err); vecGaussSigmoidSum(l, err, y, x, w, 4) })
-		bench("bernSum", func() { clear(err); vecBernSum(l, err, y, x, 4, 0) })
-		bench("addTerms", func() { clear(err); vecAddTerms(l, err, y, 4) })
 	}
 }
