@@ -23,6 +23,7 @@ type Model struct {
 	net    *kernel.Net
 	plan   *kernel.Plan // for the process's level
 	bf16   func() *kernel.Plan
+	shift  []float32 // of the plans; see Spec.shift
 	golden []goldenRow
 	digest string // 64 hexadecimal digits, of the file
 }
@@ -118,8 +119,9 @@ func (m *Model) prepare() error {
 	if err != nil {
 		return err
 	}
-	m.plan = kernel.NewPlan(m.net, m.params, nil, level)
-	m.bf16 = sync.OnceValue(func() *kernel.Plan { return kernel.NewPlan(m.net, m.params, nil, kernel.BF16) })
+	m.shift = m.Spec.shift()
+	m.plan = kernel.NewPlan(m.net, m.params, m.shift, level)
+	m.bf16 = sync.OnceValue(func() *kernel.Plan { return kernel.NewPlan(m.net, m.params, m.shift, kernel.BF16) })
 	return nil
 }
 

@@ -35,6 +35,7 @@ type Packer struct {
 	steps    []step // one per model column
 	blocks   []block
 	norms    norms
+	shift    []float32 // of each feature; nil means none
 	features int
 	inputs   int
 	sparse   bool // some inputs are often zero in a whole tile
@@ -42,8 +43,12 @@ type Packer struct {
 
 // NewPacker finds the model's columns in schema by name and checks their types.
 // The error lists every fault.
-func (s *Spec) NewPacker(schema *arrow.Schema) (*Packer, error) {
-	p := &Packer{spec: s, norms: s.norms()}
+func (s *Spec) NewPacker(schema *arrow.Schema) (*Packer, error) { return s.newPacker(schema, nil) }
+
+// newPacker makes a packer that adds shift to the features.
+func (s *Spec) newPacker(schema *arrow.Schema, shift []float32) (*Packer, error) {
+	p := &Packer{spec: s, norms: s.norms(), shift: shift, sparse: shift != nil}
+	p.norms.add(shift)
 	p.features, p.inputs = s.Inputs()
 	feature, indicator := 0, p.features
 	var errs []error
@@ -127,15 +132,16 @@ type Packed struct {
 	// Pack. Only models with categorical, boolean or indicator inputs have it.
 	Active []uint32
 
-	p     *Packer
-	rows  int
-	cells []cells
-	bound []bound
-	base  []unsafe.Pointer // of each column: its first row's number, where flat
-	nulls []int32          // columns of runs that have nulls, ascending
-	codes []uint8          // levels of dictionaries, where bound says
-	own   []uint64         // what Tile passes to Pack as missing
-	work  work
+	p      *Packer
+	rows   int
+	cells  []cells
+	bound  []bound
+	base   []unsafe.Pointer // of each column: its first row's number, where flat
+	nulls  []int32          // columns of runs that have nulls, ascending
+	codes  []uint8          // levels of dictionaries, where bound says
+	own    []uint64         // what Tile passes to Pack as missing
+	active []uint32         // room for Active
+	work   work
 }
 
 // Bind prepares rec, which has the packer's schema.
@@ -152,7 +158,7 @@ func (p *Packer) BindTo(b *Packed, rec arrow.Record) error {
 		n := len(p.steps)
 		*b = Packed{p: p, cells: make([]cells, n), bound: make([]bound, n), base: make([]unsafe.Pointer, n)}
 		if p.sparse {
-			b.work.active = make([]uint32, 0, p.inputs)
+			b.active = make([]uint32, 0, p.inputs)
 		}
 	}
 	b.nulls, b.codes = b.nulls[:0], b.codes[:0]

@@ -1,6 +1,7 @@
 package vae
 
 import (
+	"math"
 	"math/bits"
 	"unsafe"
 
@@ -21,8 +22,6 @@ type work struct {
 	unseen    uint64
 	any       bool
 	planes    [planes]uint64 // bit r of plane i is bit i of row r's missing columns
-	active    []uint32
-	used      [2]uint64 // levels of the column at hand
 
 	lanes  [TileRows]float32
 	f32    [blockWidth * TileRows]float32
@@ -52,7 +51,6 @@ func (b *Packed) Pack(from, n int, x []float32, fs, rs int, missing []uint64, fl
 	w.missing, w.all = missing[:b.p.features], firstBits(n)
 	w.nonfinite, w.misfit, w.unseen, w.any = 0, 0, 0, false
 	w.planes = [planes]uint64{}
-	w.active = w.active[:0]
 	nulls := b.nulls
 	for i := range b.p.blocks {
 		k := &b.p.blocks[i]
@@ -60,10 +58,10 @@ func (b *Packed) Pack(from, n int, x []float32, fs, rs int, missing []uint64, fl
 		case !k.run:
 			b.column(k.first)
 			continue
-		case w.tile:
-			b.runTile(k)
-		default:
+		case w.fs == 1 && !w.tile:
 			b.runRows(k)
+		default:
+			b.runLanes(k)
 		}
 		for len(nulls) > 0 && int(nulls[0]) < k.first+k.n {
 			if c := int(nulls[0]); c >= k.first {
@@ -71,13 +69,11 @@ func (b *Packed) Pack(from, n int, x []float32, fs, rs int, missing []uint64, fl
 			}
 			nulls = nulls[1:]
 		}
-		w.activate(k.feature, k.n)
 	}
 	b.indicators()
 	b.flag(flags[:n])
-	if b.Active = nil; w.tile && b.p.sparse && 100*len(w.active) <= 85*b.p.inputs {
-		b.Active = w.active
-	}
+	b.fillShifts()
+	b.findActive()
 	w.x, w.missing = nil, nil
 	return w.any
 }
@@ -111,14 +107,50 @@ func (w *work) gone(rows uint64) {
 	}
 }
 
-// activate says that inputs [from, from+n) may differ from zero.
-func (w *work) activate(from, n int) {
-	if cap(w.active) == 0 || !w.tile {
+// fillShifts gives missing cells of shifted features their shift.
+func (b *Packed) fillShifts() {
+	w := &b.work
+	if !w.any || b.p.shift == nil {
 		return
 	}
-	for f := from; f < from+n; f++ {
-		w.active = append(w.active, uint32(f))
+	for f, rows := range w.missing {
+		if shift := b.p.shift[f]; shift != 0 {
+			for ; rows != 0; rows &= rows - 1 {
+				w.x[f*w.fs+bits.TrailingZeros64(rows)*w.rs] = shift
+			}
+		}
 	}
+}
+
+// findActive lists the inputs that differ from zero somewhere in the tile, unless
+// nearly all do: then the list costs more than it spares.
+func (b *Packed) findActive() {
+	w, p := &b.work, b.p
+	b.Active = nil
+	if !w.tile || !p.sparse {
+		return
+	}
+	active := b.active[:0]
+	for f := range p.inputs {
+		lanes := (*[TileRows]float32)(w.x[f*TileRows:])
+		if lanes[0] != 0 || lanes[w.padded/2] != 0 || !allZero(lanes[:w.padded]) {
+			active = append(active, uint32(f))
+		}
+	}
+	if 100*len(active) <= 85*p.inputs {
+		b.Active = active
+	}
+}
+
+// allZero says whether every lane is 0 or -0; their number is a multiple of 16.
+func allZero(lanes []float32) bool {
+	for ; len(lanes) >= 16; lanes = lanes[16:] {
+		words := (*[8]uint64)(unsafe.Pointer(unsafe.SliceData(lanes)))
+		if (words[0]|words[1]|words[2]|words[3]|words[4]|words[5]|words[6]|words[7])<<1&^(1<<32) != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // lanesOf returns where the values of feature f are to be written, for put to
@@ -156,19 +188,17 @@ func (b *Packed) indicators() {
 		lanes := w.lanesOf(s.indicator)
 		expand(lanes, gone)
 		w.put(s.indicator, lanes)
-		if gone != 0 {
-			w.activate(s.indicator, 1)
-		}
 	}
 }
 
-// runTile packs a run of float32 columns into a tile, as if no value were null.
-func (b *Packed) runTile(k *block) {
+// runLanes packs a run of float32 columns feature by feature, as if no value
+// were null.
+func (b *Packed) runLanes(k *block) {
 	w, norms := &b.work, &b.p.norms
 	for i := range k.n {
 		f := k.feature + i
 		src := unsafe.Slice((*float32)(b.base[k.first+i]), w.from+w.n)[w.from:]
-		dst := w.x[f*TileRows:][:w.padded]
+		dst := w.lanesOf(f)
 		w.missing[f] = 0
 		if k.unit {
 			copy(dst, src)
@@ -178,7 +208,7 @@ func (b *Packed) runTile(k *block) {
 		} else if bad := pack32(dst, src, norms.hi[f], norms.inv[f], norms.lo[f]); bad != 0 {
 			b.strange(k.first+i, f, bad, 0)
 		}
-		clear(dst[w.n:])
+		w.put(f, dst)
 	}
 }
 
@@ -190,15 +220,12 @@ func (b *Packed) runRows(k *block) {
 	clear(w.missing[k.feature : k.feature+k.n])
 	for r := range w.n {
 		at := uintptr(w.from+r) * 4
-		dst := w.x[r*w.rs+k.feature*w.fs:]
-		if w.fs == 1 {
-			dst = dst[:k.n]
-		}
+		dst := w.x[k.feature+r*w.rs:][:k.n]
 		var odd bool
 		if k.unit {
-			odd = rowUnit(dst, base, at, w.fs)
+			odd = rowUnit(dst, base, at)
 		} else {
-			odd = rowStandard(dst, base, at, w.fs, hi, inv, lo)
+			odd = rowStandard(dst, base, at, hi, inv, lo)
 		}
 		if odd {
 			b.oddRow(k, r)
@@ -208,27 +235,33 @@ func (b *Packed) runRows(k *block) {
 
 // rowUnit reads one value of each column and says whether any may lie outside
 // [0,1].
-func rowUnit(dst []float32, base []unsafe.Pointer, at uintptr, fs int) bool {
+func rowUnit(dst []float32, base []unsafe.Pointer, at uintptr) bool {
+	dst = dst[:len(base)]
 	var odd uint32
 	for i, p := range base {
-		v := *(*uint32)(unsafe.Add(p, at))
-		dst[i*fs] = *(*float32)(unsafe.Add(p, at))
-		odd |= v | (v&^signBit + (signBit - 1 - oneBits))
+		v := *(*float32)(unsafe.Add(p, at))
+		dst[i] = v
+		b := math.Float32bits(v)
+		odd |= b | (b&^signBit + overOne)
 	}
 	return odd&signBit != 0
 }
 
 // rowStandard reads and standardises one value of each column and says whether
-// any is not within MaxAbs.
-func rowStandard(dst []float32, base []unsafe.Pointer, at uintptr, fs int, hi, inv, lo []float32) bool {
-	hi, inv, lo = hi[:len(base)], inv[:len(base)], lo[:len(base)]
-	top := uint32(0)
+// any is to be looked at again: not within MaxAbs, or rounded twice.
+func rowStandard(dst []float32, base []unsafe.Pointer, at uintptr, hi, inv, lo []float32) bool {
+	n := len(base)
+	dst, hi, inv, lo = dst[:n], hi[:n], inv[:n], lo[:n]
+	var over uint32
+	var between int64
 	for i, p := range base {
-		x := standard32(*(*float32)(unsafe.Add(p, at)), hi[i], inv[i], lo[i])
-		dst[i*fs] = x
-		top = max(top, *(*uint32)(unsafe.Pointer(&x))&^signBit)
+		x, b := standard32(*(*float32)(unsafe.Add(p, at)), hi[i], inv[i], lo[i])
+		y := float32(x)
+		dst[i] = y
+		between |= b
+		over |= math.Float32bits(y)&^signBit + overMax
 	}
-	return top > maxBits
+	return over&signBit != 0 || between < 0
 }
 
 // oddRow packs the columns of a run again for row r, with care.
@@ -303,24 +336,19 @@ func (b *Packed) column(i int) {
 		lanes := w.lanesOf(s.feature)
 		expand(lanes, set)
 		w.put(s.feature, lanes)
-		if gone = w.all &^ valid; set != 0 {
-			w.activate(s.feature, 1)
-		}
+		gone = w.all &^ valid
 		w.missing[s.feature] = gone
 	case flat:
 		v := w.f64[:w.n]
 		widen(v, s.num, c, w.from)
 		gone = b.wide(s, s.feature, v, valid)
-		w.activate(s.feature, 1)
 	case vector:
 		gone = b.vector(s, c, valid)
-		w.activate(s.feature, s.features)
 	case instant:
 		b.instants(s, c)
 		for j := range s.features {
 			gone |= b.wide(s, s.feature+j, w.f64[j*TileRows:][:w.n], valid)
 		}
-		w.activate(s.feature, s.features)
 	case level, coded:
 		gone = b.levels(i, s, c, valid)
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math"
 	"unsafe"
+
+	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
 // The loops here work on the lanes of one feature: values of up to TileRows rows
@@ -41,11 +43,51 @@ func (s *Spec) norms() norms {
 	return n
 }
 
+// shift returns what scoring adds to each feature, so that a raw value of zero
+// stays zero and can be skipped: the standardised value of a mean that lies within
+// one scale of zero, as it does where most values are zero. Beyond that the sum
+// would cost digits. It returns nil when nothing is shifted.
+func (s *Spec) shift() []float32 {
+	if s.Output != "" && s.Output != kernel.Identity.String() {
+		return nil // the last layer's biases could not take it out again
+	}
+	features, _ := s.Inputs()
+	shift, any := make([]float32, 0, features), false
+	for i := range s.Columns {
+		c := &s.Columns[i]
+		movable := c.Mean != nil && (c.Kind == Numeric || c.Kind == Vector) && (c.Head == Gaussian || c.Head == GaussianFixed)
+		for j := range c.Features() {
+			by := float32(0)
+			if movable && math.Abs(c.Mean[j]) <= c.Scale[j] {
+				by = float32(c.Mean[j] / c.Scale[j])
+			}
+			shift, any = append(shift, by), any || by != 0
+		}
+	}
+	if !any {
+		return nil
+	}
+	return shift
+}
+
+// add changes the means so that each feature has shift added.
+func (n *norms) add(shift []float32) {
+	for f, by := range shift {
+		if by != 0 {
+			n.mean[f], n.hi[f], n.lo[f] = 0, 0, 0
+		}
+	}
+}
+
 // narrow says whether features [from, from+n) can be standardised in float32:
-// nothing overflows that is not beyond MaxAbs anyway.
+// nothing overflows that is not beyond MaxAbs anyway, and a sum that is not exact
+// in float64 is no denormal in float32, as standard32 needs.
 func (n *norms) narrow(from, count int) bool {
 	for f := from; f < from+count; f++ {
 		if !(math.Abs(n.mean[f]) <= 1e37 && n.scale[f] >= 1e-30 && n.scale[f] <= 1e30) {
+			return false
+		}
+		if n.lo[f] != 0 && math.Abs(float64(n.lo[f])) < 0x1p-100 {
 			return false
 		}
 	}
@@ -67,35 +109,32 @@ func (n *norms) exact(from, count int) bool {
 func (n *norms) plain(f int) bool { return n.mean[f] == 0 && n.scale[f] == 1 }
 
 const (
-	signBit  = 1 << 31
-	oneBits  = 0x3f800000 // of float32(1)
-	maxBits  = 0x49742400 // of float32(MaxAbs)
-	halfUlp  = 1 << 28    // of a float32 in the last bits of a float64
-	ulpBits  = 1<<29 - 1
-	tinyBits = 0x381 << 53 // of the smallest normal float32 in a float64, without the sign
+	signBit = 1 << 31
+	oneBits = 0x3f800000 // of float32(1)
+	maxBits = 0x49742400 // of float32(MaxAbs)
+	// Added to a number's bits without the sign, these carry into the sign when
+	// the number is above 1 or MaxAbs, infinite or NaN.
+	overOne = signBit - 1 - oneBits
+	overMax = signBit - 1 - maxBits
 )
 
-// standard32 is fma(v-hi, inv, -lo) in float32, rounded once. The product is
-// exact in float64, and where a second rounding could differ it takes the long
-// way.
-func standard32(v, hi, inv, lo float32) float32 {
-	x := float64(v-hi)*float64(inv) - float64(lo)
-	b := math.Float64bits(x)
-	if b&ulpBits == halfUlp || b<<1-1 < tinyBits-1 {
-		return fusedSlow(float64(v-hi)*float64(inv), float64(lo))
-	}
-	return float32(x)
+// standard32 returns v standardised, as fma(v-hi, inv, -lo) in float64: the
+// product is exact there. What it is worth as a float32 may be off by a second
+// rounding if between, below 0, says that it lies halfway between two.
+func standard32(v, hi, inv, lo float32) (x float64, between int64) {
+	x = float64(v-hi)*float64(inv) - float64(lo)
+	const half, below = 1 << 28, 1<<29 - 1 // of the last bit of a float32
+	return x, int64(math.Float64bits(x)&below^half) - 1
 }
 
-// fusedSlow is float32(p-c) rounded once: it rounds to odd first.
-//
-//go:noinline
-func fusedSlow(p, c float64) float32 {
+// once32 is standard32 rounded once: it rounds to odd first (Boldo and Melquiond
+// 2008).
+func once32(v, hi, inv, lo float32) float32 {
+	p, c := float64(v-hi)*float64(inv), float64(lo)
 	x := p - c
 	t := x - p
 	rest := (p - (x - t)) - (c + t) // of p-c, exactly (Knuth's two-sum)
-	b := math.Float64bits(x)
-	if rest != 0 && b&1 == 0 {
+	if b := math.Float64bits(x); rest != 0 && b&1 == 0 {
 		if rest > 0 != (x > 0) {
 			b--
 		}
@@ -108,21 +147,34 @@ func fusedSlow(p, c float64) float32 {
 // in bad; the others are held to MaxAbs.
 func pack32(dst, src []float32, hi, inv, lo float32) (bad uint64) {
 	dst = dst[:len(src)]
-	var top uint32
-	for r, v := range src {
-		x := standard32(v, hi, inv, lo)
-		dst[r] = x
-		top = max(top, math.Float32bits(x)&^signBit)
+	var over uint32
+	var between int64
+	if lo == 0 { // one rounding is all there is
+		for r, v := range src {
+			x := (v - hi) * inv
+			dst[r] = x
+			over |= math.Float32bits(x)&^signBit + overMax
+		}
+	} else {
+		for r, v := range src {
+			x, b := standard32(v, hi, inv, lo)
+			y := float32(x)
+			dst[r] = y
+			between |= b
+			over |= math.Float32bits(y)&^signBit + overMax
+		}
 	}
-	if top <= maxBits {
+	if over&signBit == 0 && between >= 0 {
 		return 0
 	}
 	for r, v := range src {
-		if v-v != 0 {
-			dst[r] = 0
+		x := float32(0)
+		if v-v == 0 {
+			x = min(max(once32(v, hi, inv, lo), -MaxAbs), MaxAbs)
+		} else {
 			bad |= 1 << r
 		}
-		dst[r] = min(max(dst[r], -MaxAbs), MaxAbs)
+		dst[r] = x
 	}
 	return bad
 }
@@ -130,13 +182,13 @@ func pack32(dst, src []float32, hi, inv, lo float32) (bad uint64) {
 // pack64 is pack32 for float64: float32((v-mean)*inv).
 func pack64(dst []float32, src []float64, mean, inv float64) (bad uint64) {
 	dst = dst[:len(src)]
-	var top uint32
+	var over uint32
 	for r, v := range src {
 		x := float32((v - mean) * inv)
 		dst[r] = x
-		top = max(top, math.Float32bits(x)&^signBit)
+		over |= math.Float32bits(x)&^signBit + overMax
 	}
-	if top <= maxBits {
+	if over&signBit == 0 {
 		return 0
 	}
 	for r, v := range src {
@@ -165,19 +217,16 @@ func packExact(dst []float32, src []float64, mean, scale float64) (bad uint64) {
 // notUnit says whether any of v may lie outside [0,1] or be NaN; it may be wrong
 // about -0 only.
 func notUnit(v []float32) bool {
-	const (
-		signs = signBit<<32 | signBit
-		carry = (signBit-1-oneBits)<<32 | (signBit - 1 - oneBits) // takes what is above 1 into the sign
-	)
+	const signs, over = signBit<<32 | signBit, overOne<<32 | overOne
 	var seen uint64
 	pairs := unsafe.Slice((*[2]uint32)(unsafe.Pointer(unsafe.SliceData(v))), len(v)/2)
 	for _, p := range pairs {
 		w := uint64(p[1])<<32 | uint64(p[0])
-		seen |= w&^signs + carry | w
+		seen |= w&^signs + over | w
 	}
 	if len(v)%2 == 1 {
 		w := uint64(math.Float32bits(v[len(v)-1]))
-		seen |= w&^signs + carry&(1<<32-1) | w
+		seen |= w&^signs + overOne | w
 	}
 	return seen&signs != 0
 }
@@ -202,9 +251,17 @@ func expand(dst []float32, bits uint64) {
 		clear(dst)
 		return
 	}
+	for ; len(dst) >= 4; dst = dst[4:] {
+		d := (*[4]float32)(dst)
+		b := uint32(bits)
+		d[0] = math.Float32frombits(b & 1 * oneBits)
+		d[1] = math.Float32frombits(b >> 1 & 1 * oneBits)
+		d[2] = math.Float32frombits(b >> 2 & 1 * oneBits)
+		d[3] = math.Float32frombits(b >> 3 & 1 * oneBits)
+		bits >>= 4
+	}
 	for r := range dst {
-		dst[r] = math.Float32frombits(uint32(bits) & 1 * oneBits)
-		bits >>= 1
+		dst[r] = float32(bits >> r & 1)
 	}
 }
 

@@ -22,7 +22,6 @@ func (b *Packed) levels(i int, s *step, c *bound, valid uint64) (gone uint64) {
 			}
 		}
 	}
-	w.used = [2]uint64{}
 	gone = w.all &^ valid
 	a := b.cells[i].arr
 	switch {
@@ -52,9 +51,6 @@ func (b *Packed) levels(i int, s *step, c *bound, valid uint64) (gone uint64) {
 	}
 	for j := range s.features {
 		w.missing[s.feature+j] = gone
-		if w.used[j>>6]>>(j&63)&1 != 0 {
-			w.activate(s.feature+j, 1)
-		}
 	}
 	return gone
 }
@@ -74,7 +70,6 @@ func (w *work) hot(s *step, r int, code uint8) {
 		j = s.features - 1
 		w.unseen |= 1 << r
 	}
-	w.used[j>>6] |= 1 << (j & 63)
 	w.x[(s.feature+j)*w.fs+r*w.rs] = 1
 }
 

@@ -93,7 +93,7 @@ type Scorer struct {
 // NewScorer finds the model's columns in schema; the error is a *SchemaError
 // that lists every fault.
 func (m *Model) NewScorer(schema *arrow.Schema, o Options) (*Scorer, error) {
-	packer, err := m.Spec.NewPacker(schema)
+	packer, err := m.Spec.newPacker(schema, m.shift)
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func (s *Scorer) pack(from, n int, detail bool) {
 func (s *Scorer) detail(from, n int) {
 	t, net, r := s.t, s.m.net, &s.res
 	if s.opts.Reconstruction {
-		transpose(r.Out[from*net.Features:(from+n)*net.Features], t.Out, net.Features)
+		s.takeOut(from, n)
 	}
 	s.meanError(from, n)
 	if s.opts.Samples > 0 {
@@ -244,6 +244,26 @@ func transpose(dst, tile []float32, features int) {
 	}
 }
 
+// takeOut copies the decoder's outputs of n rows out of the tile.
+func (s *Scorer) takeOut(from, n int) {
+	features := s.m.net.Features
+	out := s.res.Out[from*features : (from+n)*features]
+	transpose(out, s.t.Out, features)
+	for r := 0; s.m.shift != nil && r < n; r++ {
+		for f, by := range s.m.shift {
+			out[r*features+f] -= by
+		}
+	}
+}
+
+// shift returns what the plan adds to feature f.
+func (s *Scorer) shift(f int) float32 {
+	if s.m.shift == nil {
+		return 0
+	}
+	return s.m.shift[f]
+}
+
 // meanError fills Error: squared error per observed feature. Bernoulli and
 // categorical outputs count as probabilities.
 func (s *Scorer) meanError(from, n int) {
@@ -256,7 +276,7 @@ func (s *Scorer) meanError(from, n int) {
 			probs := s.outputs(b, r)
 			for j := range b.N {
 				if f := b.From + j; s.t.Missing[f]>>r&1 == 0 {
-					d := probs[j] - s.t.X[f*TileRows+r]
+					d := probs[j] + s.shift(f) - s.t.X[f*TileRows+r]
 					sum[r] += float32(d * d)
 					seen[r]++
 				}
@@ -273,7 +293,7 @@ func (s *Scorer) outputs(b kernel.Block, r int) []float32 {
 	s.extra = s.extra[:cap(s.extra)]
 	out := s.extra[:b.N]
 	for j := range out {
-		out[j] = s.t.Out[(b.From+j)*TileRows+r]
+		out[j] = s.t.Out[(b.From+j)*TileRows+r] - s.shift(b.From+j)
 	}
 	toProbabilities(b.Kind, out)
 	return out
@@ -444,7 +464,7 @@ func (s *Scorer) Decode(mu []float32) []float32 {
 			}
 		}
 		s.plan.Decode(s.t)
-		transpose(s.res.Out[from*net.Features:(from+n)*net.Features], s.t.Out, net.Features)
+		s.takeOut(from, n)
 	}
 	return s.res.Out
 }
