@@ -86,7 +86,7 @@ func (p *Packed) DensePart(y, x []float32, g0, g1 int, act Activation, slices in
 		return
 	}
 	if p.level == Generic {
-		p.generic(y, x, g0, g1, act, slices)
+		denseGeneric(y, x, p.w[g0*p.In:g1*p.In], p.b[g0:g1], p.In, act, slices)
 		return
 	}
 	a := gemmArgs{x: ptr(x), k: p.In, slices: slices, xk: Rows * 4, xs: lanes * 4, aheadW: aheadPacked, act: int(act)}
@@ -111,7 +111,7 @@ func (p *Packed) DenseIndexed(y, x []float32, index []uint32, act Activation, sl
 		return
 	}
 	if p.level == Generic {
-		p.genericIndexed(y, x, index, act, slices)
+		indexedGeneric(y, x, p.w, p.b, index, p.In, act, slices)
 		return
 	}
 	a := gemmArgs{x: ptr(x), index: ptr(index), k: len(index), slices: slices, xk: Rows * 4, xs: lanes * 4, aheadW: aheadPacked, act: int(act)}

@@ -14,10 +14,7 @@ func DenseRows(level Level, y, x, w, b []float32, in, out int, act Activation) {
 	}
 	checkLinear(act)
 	if level = float(level); level == Generic {
-		Dense(y, x, w, b, in, out)
-		if act != Identity {
-			Activate(act, y, y)
-		}
+		denseGeneric(y, x, w, b, in, act, tileSlices)
 		return
 	}
 	a := gemmArgs{x: ptr(x), k: in, slices: tileSlices, xk: Rows * 4, xs: lanes * 4,
