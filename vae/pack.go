@@ -33,6 +33,7 @@ const (
 type Packer struct {
 	spec     *Spec
 	steps    []step // one per model column
+	level    kernel.Level
 	blocks   []block
 	norms    norms
 	shift    []float32 // of each feature; nil means none
@@ -50,6 +51,7 @@ func (s *Spec) newPacker(schema *arrow.Schema, shift []float32) (*Packer, error)
 	p := &Packer{spec: s, norms: s.norms(), shift: shift, sparse: shift != nil}
 	p.norms.add(shift)
 	p.features, p.inputs = s.Inputs()
+	p.level, _ = kernel.Active() // an error is the model's to report; all levels pack the same bits
 	feature, indicator := 0, p.features
 	var errs []error
 	for i := range s.Columns {

@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
 // work is the state of one call of Pack, with room for values on their way.
@@ -205,7 +207,7 @@ func (b *Packed) runLanes(k *block) {
 			if notUnit(src) {
 				b.strangers(k.first+i, f, src, dst)
 			}
-		} else if bad := pack32(dst, src, norms.hi[f], norms.inv[f], norms.lo[f]); bad != 0 {
+		} else if bad := kernel.Pack32(b.p.level, dst, src, norms.hi[f], norms.inv[f], norms.lo[f], MaxAbs); bad != 0 {
 			b.strange(k.first+i, f, bad, 0)
 		}
 		w.put(f, dst)
@@ -221,11 +223,9 @@ func (b *Packed) runRows(k *block) {
 	for r := range w.n {
 		at := uintptr(w.from+r) * 4
 		dst := w.x[k.feature+r*w.rs:][:k.n]
-		var odd bool
-		if k.unit {
-			odd = rowUnit(dst, base, at)
-		} else {
-			odd = rowStandard(dst, base, at, hi, inv, lo)
+		odd := readRow(dst, base, at)
+		if !k.unit {
+			odd = !kernel.PackRow(b.p.level, dst, hi, inv, lo, MaxAbs)
 		}
 		if odd {
 			b.oddRow(k, r)
@@ -233,9 +233,9 @@ func (b *Packed) runRows(k *block) {
 	}
 }
 
-// rowUnit reads one value of each column and says whether any may lie outside
+// readRow reads one value of each column and says whether any may lie outside
 // [0,1].
-func rowUnit(dst []float32, base []unsafe.Pointer, at uintptr) bool {
+func readRow(dst []float32, base []unsafe.Pointer, at uintptr) bool {
 	dst = dst[:len(base)]
 	var odd uint32
 	for i, p := range base {
@@ -247,38 +247,18 @@ func rowUnit(dst []float32, base []unsafe.Pointer, at uintptr) bool {
 	return odd&signBit != 0
 }
 
-// rowStandard reads and standardises one value of each column and says whether
-// any is to be looked at again: not within MaxAbs, or rounded twice.
-func rowStandard(dst []float32, base []unsafe.Pointer, at uintptr, hi, inv, lo []float32) bool {
-	n := len(base)
-	dst, hi, inv, lo = dst[:n], hi[:n], inv[:n], lo[:n]
-	var over uint32
-	var between int64
-	for i, p := range base {
-		x, b := standard32(*(*float32)(unsafe.Add(p, at)), hi[i], inv[i], lo[i])
-		y := float32(x)
-		dst[i] = y
-		between |= b
-		over |= math.Float32bits(y)&^signBit + overMax
-	}
-	return over&signBit != 0 || between < 0
-}
-
-// oddRow packs the columns of a run again for row r, with care.
+// oddRow marks what is missing in row r of a run.
 func (b *Packed) oddRow(k *block, r int) {
-	w, norms := &b.work, &b.p.norms
+	w := &b.work
 	for i := range k.n {
-		f := k.feature + i
-		src := unsafe.Slice((*float32)(b.base[k.first+i]), w.from+r+1)[w.from+r:]
-		dst := w.x[f*w.fs+r*w.rs:][:1]
-		if k.unit {
-			off, nonfinite := outside(src)
-			b.strange(k.first+i, f, nonfinite<<r, off<<r)
-		} else {
-			b.strange(k.first+i, f, pack32(dst, src, norms.hi[f], norms.inv[f], norms.lo[f])<<r, 0)
+		off, nonfinite := outside(unsafe.Slice((*float32)(b.base[k.first+i]), w.from+r+1)[w.from+r:])
+		if !k.unit {
+			off = 0
 		}
-		if w.missing[f]>>r&1 != 0 {
-			dst[0] = 0
+		if off|nonfinite != 0 {
+			f := k.feature + i
+			b.strange(k.first+i, f, nonfinite<<r, off<<r)
+			w.x[f*w.fs+r*w.rs] = 0
 		}
 	}
 }
@@ -378,7 +358,7 @@ func (b *Packed) wide(s *step, f int, v []float64, valid uint64) (gone uint64) {
 	if s.exact {
 		bad = packExact(lanes, v, norms.mean[f], norms.scale[f])
 	} else {
-		bad = pack64(lanes, v, norms.mean[f], norms.inv64[f])
+		bad = kernel.Pack64(b.p.level, lanes, v, norms.mean[f], norms.inv64[f], MaxAbs)
 	}
 	w.nonfinite |= bad & valid
 	w.misfit |= off & valid

@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
 // vector packs a column of lists and returns the rows that miss any of it.
@@ -107,7 +109,7 @@ func (b *Packed) narrow(s *step, f int, v []float32, valid uint64) (gone uint64)
 	if s.unit && notUnit(v) {
 		off, _ = outside(v)
 	}
-	bad := pack32(lanes, v, norms.hi[f], norms.inv[f], norms.lo[f])
+	bad := kernel.Pack32(b.p.level, lanes, v, norms.hi[f], norms.inv[f], norms.lo[f], MaxAbs)
 	w.nonfinite |= bad & valid
 	w.misfit |= off & valid
 	if gone = w.all&^valid | off | bad; gone != 0 {
