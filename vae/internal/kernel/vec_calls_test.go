@@ -55,7 +55,25 @@ type call struct {
 
 // calls lists every vector function.
 func calls() []call {
-	list := []call{
+	list := slices.Concat(latentCalls(), rowCalls(), gradientCalls(), moveCalls(), stepCalls(), headCalls())
+	for a := Identity; a <= Softplus; a++ {
+		list = append(list, call{a.String(), func(l Level, n int, b *buffers) [][]float32 {
+			y, x := b.alloc(16*n), b.wide(16*n)
+			vecActivate(l, a, y, x)
+			return [][]float32{y}
+		}, a <= Leaky})
+		list = append(list, call{a.String() + " back", func(l Level, n int, b *buffers) [][]float32 {
+			g, x, y := b.normal(16*n), b.wide(16*n), b.alloc(16*n)
+			vecActivate(l, a, y, x)
+			vecBackprop(l, a, g, x, y)
+			return [][]float32{g}
+		}, a <= Leaky})
+	}
+	return list
+}
+
+func latentCalls() []call {
+	return []call{
 		{"clamp", func(l Level, n int, b *buffers) [][]float32 {
 			lv, raw := b.alloc(16*n), b.fill(16*n, func() float64 { return 10 * b.rnd.NormFloat64() })
 			vecClampLogVar(l, lv, raw)
@@ -78,6 +96,11 @@ func calls() []call {
 			vecKLBack(l, dmu, dlv, dz, t, weight, 0.7, 0.3)
 			return [][]float32{dmu, dlv}
 		}, false},
+	}
+}
+
+func rowCalls() []call {
+	return []call{
 		{"row", func(l Level, n int, b *buffers) [][]float32 {
 			q, y, x, w := b.alloc(16*n), b.normal(16*n), b.share(16*n), b.share(16*n)
 			vecGaussRow(l, q, y, x, w)
@@ -98,6 +121,11 @@ func calls() []call {
 			vecSumLanes(l, db, dy)
 			return [][]float32{db}
 		}, true},
+	}
+}
+
+func gradientCalls() []call {
+	return []call{
 		{"gauss grad", func(l Level, n int, b *buffers) [][]float32 {
 			g, dls, y, x, weight, w := b.alloc(n*Rows), b.alloc(n), b.normal(n*Rows), b.share(n*Rows), b.share(Rows), b.share(n)
 			vecGaussGrad(l, g, dls, y, x, nil, weight, w)
@@ -123,6 +151,11 @@ func calls() []call {
 			vecCatGrad(l, g, y, x, weight, 0.1)
 			return [][]float32{g}
 		}, false},
+	}
+}
+
+func moveCalls() []call {
+	return []call{
 		{"transpose", func(l Level, n int, b *buffers) [][]float32 {
 			dst, src := b.alloc((n+Lanes-1)/Lanes*Lanes*Rows), b.normal(n*Rows)
 			vecTranspose(l, dst, src, n)
@@ -163,6 +196,11 @@ func calls() []call {
 			PackRow(l, v, hi, inv, lo, 2)
 			return [][]float32{v}
 		}, true},
+	}
+}
+
+func stepCalls() []call {
+	return []call{
 		{"adam", func(l Level, n int, b *buffers) [][]float32 {
 			p, g, m, v := b.normal(n), b.normal(n), b.normal(n), b.share(n)
 			AdamStep(l, p, g, m, v, AdamRates{0.9, 0.999, 0.1, 0.001, 1e-3, 1.1, 1e-8, 0.99, 0.01})
@@ -194,21 +232,6 @@ func calls() []call {
 			return [][]float32{dst, {math.Float32frombits(uint32(bits >> 32)), math.Float32frombits(uint32(bits))}}
 		}, true},
 	}
-	list = append(list, headCalls()...)
-	for a := Identity; a <= Softplus; a++ {
-		list = append(list, call{a.String(), func(l Level, n int, b *buffers) [][]float32 {
-			y, x := b.alloc(16*n), b.wide(16*n)
-			vecActivate(l, a, y, x)
-			return [][]float32{y}
-		}, a <= Leaky})
-		list = append(list, call{a.String() + " back", func(l Level, n int, b *buffers) [][]float32 {
-			g, x, y := b.normal(16*n), b.wide(16*n), b.alloc(16*n)
-			vecActivate(l, a, y, x)
-			vecBackprop(l, a, g, x, y)
-			return [][]float32{g}
-		}, a <= Leaky})
-	}
-	return list
 }
 
 // headCalls are the sums and terms, for every number of slices.

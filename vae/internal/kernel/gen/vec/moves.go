@@ -18,15 +18,15 @@ type text struct{ strings.Builder }
 func (t *text) say(format string, args ...any) { fmt.Fprintf(t, "\t"+format+"\n", args...) }
 func (t *text) label(name string)              { fmt.Fprintf(t, "%s:\n", name) }
 
-// chainAMD64 adds rows one element after the other, eight, four, two or one row
-// at a time: the additions of a row wait for each other, those of several do not.
+// chainAMD64 adds rows one element after the other, up to eight rows at a time:
+// the additions of a row wait for each other, those of several do not.
 func chainAMD64() string {
 	t := &text{}
 	for i, name := range []string{"acc", "q", "n", "stride", "rows"} {
 		t.say("MOVQ %s+%d(FP), %s", name, 8*i, []string{"AX", "BX", "CX", "DX", "SI"}[i])
 	}
 	t.say("SHLQ $2, DX")
-	for _, rows := range []int{8, 4, 2, 1} {
+	for _, rows := range []int{8, 7, 6, 5, 4, 3, 2, 1} {
 		top, done, add := fmt.Sprintf("rows%d", rows), fmt.Sprintf("done%d", rows), fmt.Sprintf("add%d", rows)
 		t.label(top)
 		t.say("CMPQ SI, $%d", rows)

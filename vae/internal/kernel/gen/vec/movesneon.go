@@ -9,7 +9,7 @@ func chainARM64() string {
 		t.say("MOVD %s+%d(FP), R%d", name, 8*i, i)
 	}
 	t.say("LSL $2, R3, R3")
-	for _, rows := range []int{8, 4, 2, 1} {
+	for _, rows := range []int{8, 7, 6, 5, 4, 3, 2, 1} {
 		top, done, add := fmt.Sprintf("rows%d", rows), fmt.Sprintf("done%d", rows), fmt.Sprintf("add%d", rows)
 		t.label(top)
 		t.say("CMP $%d, R4", rows)
