@@ -53,7 +53,7 @@ func sums(f term, weights, heavy bool) func(*program) {
 			}
 			p.together(pieces, func(i int) {
 				off := i * p.bytes()
-				q := f(p, p.load("y", off), at("x", off), by)
+				q := f(p, at("y", off), at("x", off), by)
 				if inMemory(pieces) {
 					p.store(p.plus(q, at("err", off)), "err", off)
 				} else {
@@ -114,7 +114,7 @@ func terms(f term, weights bool) func(*program) {
 			}
 			p.together(pieces, func(i int) {
 				off := i * p.bytes()
-				p.store(f(p, p.load("y", off), at("x", off), by), "t", off)
+				p.store(f(p, at("y", off), at("x", off), by), "t", off)
 			})
 			if weights {
 				p.release(by...)
@@ -164,7 +164,7 @@ func bernRow(p *program) {
 	p.arg("q", "y", "x", "n")
 	by := p.smoothing(false)
 	p.flat([]string{"q", "y", "x"}, func(off int) {
-		p.store(bernTerm(p, p.load("y", off), at("x", off), by), "q", off)
+		p.store(bernTerm(p, at("y", off), at("x", off), by), "q", off)
 	})
 	p.end()
 }

@@ -143,6 +143,12 @@ func (p *program) phi(x value) (held, e, area value) {
 	return held, e, p.choose(p.less(a, k(0.65)), middle, area)
 }
 
+func (p *program) gelu(x value) value {
+	held, _, area := p.phi(x)
+	// Far below 0, the limit 0 instead of -Inf*0; above, x itself.
+	return p.times(p.choose(p.less(k(0), held), x, held), area)
+}
+
 // log returns log(x) for a normal x above 0; infinity and NaN give NaN.
 func (p *program) log(x value) value {
 	i := p.sar(p.isub(x, kbits(0x3f3504f3)), 23) // the exponent of x/sqrt(1/2)

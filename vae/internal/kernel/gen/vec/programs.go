@@ -3,7 +3,7 @@ package main
 var programs = map[string]func(*program){
 	"ReLU":  unary(func(p *program, x value) value { return p.max(k(0), x) }),
 	"Leaky": unary(func(p *program, x value) value { return p.choose(p.less(x, k(0)), p.times(x, k(0.01)), x) }),
-	"ELU":   unary((*program).elu), "GELU": gelu, "SiLU": unary((*program).silu),
+	"ELU":   unary((*program).elu), "GELU": unary((*program).gelu), "SiLU": unary((*program).silu),
 	"Tanh": unary((*program).tanh), "Sigmoid": unary((*program).sigmoid), "Softplus": unary((*program).softplus),
 
 	"ReLUBack": backward("x", func(p *program, g, x value) value { return p.choose(p.lessEq(x, k(0)), k(0), g) }),
@@ -33,11 +33,11 @@ var programs = map[string]func(*program){
 // end writes the return.
 func (p *program) end() { p.add(instr{op: opNone}) }
 
-// unary is y = f(x).
+// unary is y = f(x). x is a place in memory, which f may read more than once.
 func unary(f func(*program, value) value) func(*program) {
 	return func(p *program) {
 		p.arg("y", "x", "n")
-		p.flat([]string{"y", "x"}, func(off int) { p.store(f(p, p.load("x", off)), "y", off) })
+		p.flat([]string{"y", "x"}, func(off int) { p.store(f(p, at("x", off)), "y", off) })
 		p.end()
 	}
 }
@@ -58,18 +58,6 @@ func eluBack(p *program) {
 		g, x := p.load("grad", off), p.load("x", off)
 		below := p.times(g, p.plus(at("y", off), k(1)))
 		p.store(p.choose(p.less(x, k(0)), below, g), "grad", off)
-	})
-	p.end()
-}
-
-// gelu reads x again at its end.
-func gelu(p *program) {
-	p.arg("y", "x", "n")
-	p.flat([]string{"y", "x"}, func(off int) {
-		held, _, area := p.phi(p.load("x", off))
-		// Far below 0, the limit 0 instead of -Inf*0; above, x itself.
-		x := p.choose(p.less(k(0), held), at("x", off), held)
-		p.store(p.times(x, area), "y", off)
 	})
 	p.end()
 }
