@@ -42,54 +42,54 @@ type cells struct {
 	inner   arrow.Array // the levels of a dictionary, when some are null
 	instant func(int) (sec, nsec int64)
 	noNulls bool
-	err     error
+}
+
+// A shown is a column whose cells are read now and then, to be shown.
+type shown struct {
+	r   *cellReader
+	arr arrow.Array
+}
+
+// show prints a row's value (element j of a vector) as a person would write it.
+func (s shown) show(i, j int) string {
+	c, err := s.r.bind(s.arr)
+	if err != nil {
+		return err.Error()
+	}
+	return c.show(i, j)
 }
 
 func (c *cellReader) bind(a arrow.Array) (*cells, error) {
-	b := &cells{r: c, arr: a}
-	b.open()
-	return b, b.err
-}
-
-// open makes the functions that read the array, unless they are there.
-func (b *cells) open() {
-	if b.at != nil || b.text != nil || b.instant != nil || b.elem != nil || b.err != nil {
-		return
-	}
-	b.err = b.read(b.r, b.arr)
-}
-
-func (b *cells) read(c *cellReader, a arrow.Array) error {
-	b.noNulls = a.NullN() == 0
+	b := &cells{r: c, arr: a, noNulls: a.NullN() == 0}
 	switch c.kind {
 	case Numeric, Boolean:
 		b.at = numbers(a)
 		if b.at == nil {
-			return fmt.Errorf("type %s is not a number", a.DataType())
+			return nil, fmt.Errorf("type %s is not a number", a.DataType())
 		}
 	case Categorical:
 		if b.text = texts(a); b.text == nil {
-			return fmt.Errorf("type %s has no levels", a.DataType())
+			return nil, fmt.Errorf("type %s has no levels", a.DataType())
 		}
 		if d, ok := a.(*array.Dictionary); ok && d.Dictionary().NullN() > 0 {
 			b.inner = d.Dictionary()
 		}
 	case Timestamp:
 		if b.instant = instants(a); b.instant == nil {
-			return fmt.Errorf("type %s is not a time", a.DataType())
+			return nil, fmt.Errorf("type %s is not a time", a.DataType())
 		}
 	case Vector:
 		l, ok := a.(array.ListLike)
 		if !ok {
-			return fmt.Errorf("type %s is not a list", a.DataType())
+			return nil, fmt.Errorf("type %s is not a list", a.DataType())
 		}
 		b.values = l.ListValues()
 		b.bounds = func(i int) (int, int) { s, e := l.ValueOffsets(i); return int(s), int(e) }
 		if b.elem = numbers(b.values); b.elem == nil {
-			return fmt.Errorf("type %s is not a list of numbers", a.DataType())
+			return nil, fmt.Errorf("type %s is not a list of numbers", a.DataType())
 		}
 	}
-	return nil
+	return b, nil
 }
 
 // level returns the level in row i, false when it is missing.
@@ -250,11 +250,7 @@ func instants(a arrow.Array) func(int) (sec, nsec int64) {
 	return nil
 }
 
-// show prints a row's value (element j of a vector) as a person would write it.
 func (b *cells) show(i, j int) string {
-	if b.open(); b.err != nil {
-		return b.err.Error()
-	}
 	if b.arr.IsNull(i) {
 		return "null"
 	}

@@ -136,10 +136,10 @@ type Packed struct {
 
 	p      *Packer
 	rows   int
-	cells  []cells
+	cells  []shown // for explanations
 	bound  []bound
 	base   []unsafe.Pointer // of each column: its first row's number, where flat
-	nulls  []int32          // columns of runs that have nulls, ascending
+	nulls  []int32          // columns of runs with nulls, ascending
 	codes  []uint8          // levels of dictionaries, where bound says
 	own    []uint64         // what Tile passes to Pack as missing
 	active []uint32         // room for Active
@@ -158,7 +158,10 @@ func (p *Packer) Bind(rec arrow.Record) (*Packed, error) {
 func (p *Packer) BindTo(b *Packed, rec arrow.Record) error {
 	if b.p != p {
 		n := len(p.steps)
-		*b = Packed{p: p, cells: make([]cells, n), bound: make([]bound, n), base: make([]unsafe.Pointer, n)}
+		*b = Packed{p: p, cells: make([]shown, n), bound: make([]bound, n), base: make([]unsafe.Pointer, n)}
+		for i := range p.steps {
+			b.cells[i].r = &p.steps[i].cellReader
+		}
 		if p.sparse {
 			b.active = make([]uint32, 0, p.inputs)
 		}

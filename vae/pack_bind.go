@@ -69,25 +69,48 @@ func (c *Column) step(t arrow.DataType) step {
 	return s
 }
 
-// A block is a run of flat float32 columns, whose features stand next to each
-// other, or any one other column.
+// A block is a run of columns of one number each, which are packed alike and
+// whose features stand next to each other, or any one other column.
 type block struct {
 	first, n int // columns
 	feature  int // the first
-	run      bool
-	unit     bool // of a run: numbers from 0 to 1, taken as they are
+	run      run
+}
+
+type run uint8
+
+const (
+	single    run = iota
+	float32s      // standardised in float32
+	unitRange     // float32 from 0 to 1, taken as they are
+	others        // of any type, standardised in float64
+)
+
+// runOf says in what kind of run the column can stand.
+func (p *Packer) runOf(s *step) run {
+	switch {
+	case s.how == bitmap:
+		return others
+	case s.how != flat || s.exact || s.log1p || s.truth || s.unit && !(s.narrow && p.norms.plain(s.feature)):
+		return single
+	case s.unit:
+		return unitRange
+	case s.narrow:
+		return float32s
+	}
+	return others
 }
 
 // blocksOf groups the columns.
 func (p *Packer) blocksOf() (blocks []block) {
 	for i := range p.steps {
 		s := &p.steps[i]
-		run := s.how == flat && s.narrow && (!s.unit || p.norms.plain(s.feature))
-		if k := len(blocks) - 1; run && k >= 0 && blocks[k].run && blocks[k].unit == s.unit {
+		run := p.runOf(s)
+		if k := len(blocks) - 1; run != single && k >= 0 && blocks[k].run == run {
 			blocks[k].n++
 			continue
 		}
-		blocks = append(blocks, block{first: i, n: 1, feature: s.feature, run: run, unit: s.unit})
+		blocks = append(blocks, block{first: i, n: 1, feature: s.feature, run: run})
 	}
 	return blocks
 }
@@ -116,7 +139,7 @@ const (
 // bind readies column i, which is a.
 func (b *Packed) bind(i int, a arrow.Array) error {
 	s := &b.p.steps[i]
-	b.cells[i] = cells{r: &s.cellReader, arr: a}
+	b.cells[i].arr = a
 	c := &b.bound[i]
 	if f, ok := a.(*array.Float32); ok && s.how == flat && s.num == arrow.FLOAT32 {
 		b.base[i] = unsafe.Pointer(unsafe.SliceData(f.Float32Values()))
@@ -133,6 +156,7 @@ func (b *Packed) bind(i int, a arrow.Array) error {
 	*c = bound{}
 	if a.NullN() != 0 {
 		c.setValid(a)
+		b.nulls = append(b.nulls, int32(i))
 	}
 	if b.rows == 0 {
 		return nil

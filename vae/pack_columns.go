@@ -53,23 +53,29 @@ func (b *Packed) Pack(from, n int, x []float32, fs, rs int, missing []uint64, fl
 	w.missing, w.all = missing[:b.p.features], firstBits(n)
 	w.nonfinite, w.misfit, w.unseen, w.any = 0, 0, 0, false
 	w.planes = [planes]uint64{}
-	nulls := b.nulls
+	nulls, rows := b.nulls, fs == 1 && !w.tile
 	for i := range b.p.blocks {
 		k := &b.p.blocks[i]
 		switch {
-		case !k.run:
+		case k.run == single:
 			b.column(k.first)
 			continue
-		case w.fs == 1 && !w.tile:
+		case k.run == others && !rows:
+			for i := range k.n {
+				b.column(k.first + i)
+			}
+			continue
+		case k.run == others:
+			b.otherRows(k)
+		case rows:
 			b.runRows(k)
 		default:
 			b.runLanes(k)
 		}
-		for len(nulls) > 0 && int(nulls[0]) < k.first+k.n {
+		for ; len(nulls) > 0 && int(nulls[0]) < k.first+k.n; nulls = nulls[1:] {
 			if c := int(nulls[0]); c >= k.first {
 				b.runNulls(c, k.feature+c-k.first)
 			}
-			nulls = nulls[1:]
 		}
 	}
 	b.indicators()
@@ -202,12 +208,10 @@ func (b *Packed) runLanes(k *block) {
 		src := unsafe.Slice((*float32)(b.base[k.first+i]), w.from+w.n)[w.from:]
 		dst := w.lanesOf(f)
 		w.missing[f] = 0
-		if k.unit {
-			copy(dst, src)
-			if notUnit(src) {
-				b.strangers(k.first+i, f, src, dst)
-			}
-		} else if bad := kernel.Pack32(b.p.level, dst, src, norms.hi[f], norms.inv[f], norms.lo[f], MaxAbs); bad != 0 {
+		bad := kernel.Pack32(b.p.level, dst, src, norms.hi[f], norms.inv[f], norms.lo[f], MaxAbs)
+		if k.run == unitRange && notUnit(dst[:w.n]) {
+			b.strangers(k.first+i, f, src, dst)
+		} else if bad != 0 {
 			b.strange(k.first+i, f, bad, 0)
 		}
 		w.put(f, dst)
@@ -224,7 +228,7 @@ func (b *Packed) runRows(k *block) {
 		at := uintptr(w.from+r) * 4
 		dst := w.x[k.feature+r*w.rs:][:k.n]
 		odd := readRow(dst, base, at)
-		if !k.unit {
+		if k.run != unitRange {
 			odd = !kernel.PackRow(b.p.level, dst, hi, inv, lo, MaxAbs)
 		}
 		if odd {
@@ -252,7 +256,7 @@ func (b *Packed) oddRow(k *block, r int) {
 	w := &b.work
 	for i := range k.n {
 		off, nonfinite := outside(unsafe.Slice((*float32)(b.base[k.first+i]), w.from+r+1)[w.from+r:])
-		if !k.unit {
+		if k.run != unitRange {
 			off = 0
 		}
 		if off|nonfinite != 0 {
@@ -267,7 +271,7 @@ func (b *Packed) oddRow(k *block, r int) {
 func (b *Packed) strangers(i, f int, src, dst []float32) {
 	off, nonfinite := outside(src)
 	b.strange(i, f, nonfinite, off)
-	zero(dst, off|nonfinite)
+	zero(dst[:len(src)], off)
 }
 
 // strange marks rows of a column of a run as missing, unless they are null.
@@ -320,7 +324,11 @@ func (b *Packed) column(i int) {
 		w.missing[s.feature] = gone
 	case flat:
 		v := w.f64[:w.n]
-		widen(v, s.num, c, w.from)
+		if s.num == arrow.FLOAT64 && !s.unit && !s.log1p && !s.truth {
+			v = numbersOf[float64](c)[w.from : w.from+w.n]
+		} else {
+			widen(v, s.num, c, w.from)
+		}
 		gone = b.wide(s, s.feature, v, valid)
 	case vector:
 		gone = b.vector(s, c, valid)
@@ -336,7 +344,7 @@ func (b *Packed) column(i int) {
 }
 
 // wide packs the float64 values of feature f and returns the rows that miss it.
-// It uses v up.
+// Where the numbers change before they are standardised, it changes v.
 func (b *Packed) wide(s *step, f int, v []float64, valid uint64) (gone uint64) {
 	w, norms := &b.work, &b.p.norms
 	lanes := w.lanesOf(f)
