@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 
 	"github.com/elbo-stream/elbo/internal/durable"
 )
@@ -66,11 +67,12 @@ func (r *run) save(path string) error {
 	}
 	fresh := r.state.best == nil
 	h := checkpointHeader{Format: checkpointFormat, Fingerprint: fp, State: r.state}
-	var body bytes.Buffer
+	var body []byte
 	for _, v := range r.vectors() {
 		h.Lengths = append(h.Lengths, len(v))
+		body = slices.Grow(body, 4*len(v))
 		for _, x := range v {
-			body.Write(binary.LittleEndian.AppendUint32(nil, math.Float32bits(x)))
+			body = binary.LittleEndian.AppendUint32(body, math.Float32bits(x))
 		}
 	}
 	if fresh {
@@ -80,7 +82,7 @@ func (r *run) save(path string) error {
 	if err != nil {
 		return err
 	}
-	all := append(append(head, '\n'), body.Bytes()...)
+	all := append(append(head, '\n'), body...)
 	sum := sha256.Sum256(all)
 	err = durable.WriteFile(durable.OS, path, durable.Options{Overwrite: true}, func(w io.Writer) error {
 		_, err := w.Write(append(all, sum[:]...))

@@ -40,9 +40,10 @@ type shard struct {
 	sums  *kernel.Sums
 }
 
-// maxShards is the largest number of shards of a batch, and so of workers that
-// find work. It is part of the definition of a batch's gradient.
-const maxShards = 8
+// shardsOf returns the number of shards of a batch of so many tiles, and so of
+// workers that find work: a shard costs a gradient to add up, which is why up to
+// 16 tiles make at most four. It is part of the definition of a batch's gradient.
+func shardsOf(tiles int) int { return min(tiles, max(4, min(tiles/4, 16))) }
 
 // chunk is how many parameters are added up or moved at once: part of the
 // definition of the gradient's norm, so it must not depend on the machine.
@@ -50,7 +51,7 @@ const chunk = 4096
 
 func newPool(n *kernel.Net, level kernel.Level, batch, workers int) *pool {
 	p := &pool{net: n, level: level, batch: batch, squares: make([]float64, (n.Params+chunk-1)/chunk), sums: kernel.NewSums(n)}
-	for range min(tilesOf(batch), maxShards) {
+	for range shardsOf(tilesOf(batch)) {
 		p.shards = append(p.shards, shard{make([]float32, n.Params), kernel.NewSums(n)})
 	}
 	for range workers {
@@ -112,7 +113,7 @@ type outcome struct {
 // shard.
 func (p *pool) gradients(params []float32, b batch, seed, step uint64, o kernel.Objective) outcome {
 	tiles := tilesOf(len(b.index))
-	shards := p.shards[:min(tiles, len(p.shards))]
+	shards := p.shards[:min(shardsOf(tiles), len(p.shards))]
 	key := hash(seed, streamNoise, 0)
 	p.parallel(len(shards), func(w *worker, i int) {
 		s := shards[i]

@@ -41,6 +41,7 @@ type Trainer struct {
 	pre, act      [][]float32 // per layer of encoder then decoder, but for the last
 	ga, gb        []float32   // gradients on their way back
 	xt, tail      []float32   // a layer's input as DenseWeightsFast wants it, and its scratch
+	gt            []float32   // the gradient of a narrow layer's outputs, transposed
 	y, out, dy    []float32   // of one part of the last layer: before and after the output activation, and the gradient
 	terms         []float32   // of one part
 	mask          []float32   // of one part: ones, but for the feature at work
@@ -147,10 +148,13 @@ func NewTrainer(n *Net, level Level) *Trainer {
 		return t
 	}
 	t.parts = headParts(n.Blocks)
-	deepest, widest, part := n.Inputs, n.Inputs, 0
+	deepest, widest, broadest, part := n.Inputs, n.Inputs, 0, 0
 	for _, stack := range [][]Layer{n.Encoder, n.Decoder} {
 		for _, l := range stack {
 			deepest, widest = max(deepest, l.In), max(widest, l.In, l.Out)
+			if l.In < Lanes {
+				broadest = max(broadest, l.Out)
+			}
 			pre := tile(l.Out)
 			act := pre
 			if !fusable(l.Act) {
@@ -163,7 +167,7 @@ func NewTrainer(n *Net, level Level) *Trainer {
 		part = max(part, p.n)
 	}
 	t.ga, t.gb = tile(widest), tile(widest)
-	t.xt, t.tail = tile(Blocks(deepest)*Lanes), make([]float32, Lanes*widest)
+	t.xt, t.gt, t.tail = tile(Blocks(deepest)*Lanes), tile(Blocks(broadest)*Lanes), make([]float32, Lanes*Blocks(widest)*Lanes)
 	t.y, t.out, t.dy, t.terms, t.mask = tile(part), tile(part), tile(part), tile(part), tile(part)
 	for i := range t.mask {
 		t.mask[i] = 1
@@ -360,7 +364,7 @@ func (t *Trainer) lastLayer(h, dh, grads []float32, sums *Sums, rows int, share 
 			}
 		}
 		l := Layer{In: last.In, Out: p.n, W: last.W + p.from*last.In, B: last.B + p.from}
-		t.layerBack(l, dy, ht, grads)
+		t.layerBack(l, dy, h, ht, grads)
 		inputGradient(t.level, dh, dy, t.params[l.W:l.W+l.In*l.Out], l.In, l.Out, i > 0)
 	}
 	t.addCosts(sums, rows)
@@ -487,7 +491,7 @@ func (t *Trainer) back(layers []Layer, first int, x, dx, grads []float32) {
 		if i > 0 {
 			in, to = t.act[first+i-1], t.gb[:l.In*Rows]
 		}
-		t.layerBack(l, g, t.transposed(in, l.In), grads)
+		t.layerBack(l, g, in, t.transposed(in, l.In), grads)
 		if to != nil {
 			inputGradient(t.level, to, g, t.params[l.W:l.W+l.In*l.Out], l.In, l.Out, false)
 		}
@@ -495,25 +499,52 @@ func (t *Trainer) back(layers []Layer, first int, x, dx, grads []float32) {
 	}
 }
 
-// transposed returns a tile of n features as DenseWeightsFast wants it, until the
-// next call.
-func (t *Trainer) transposed(tile []float32, n int) []float32 {
+// transposed returns a layer's input of n features as DenseWeightsFast wants it,
+// until the next call; nil for a narrow one, which is not transposed.
+func (t *Trainer) transposed(x []float32, n int) []float32 {
+	if n < Lanes {
+		return nil
+	}
 	xt := t.xt[:Blocks(n)*Lanes*Rows]
-	vecTranspose(t.level, xt, tile, n)
+	vecTranspose(t.level, xt, x, n)
 	return xt
 }
 
 // layerBack takes the gradient g of a layer's outputs to that of its weights and
-// biases. xt is its input, transposed.
-func (t *Trainer) layerBack(l Layer, g, xt, grads []float32) {
+// biases. x is its input and xt that transposed.
+func (t *Trainer) layerBack(l Layer, g, x, xt, grads []float32) {
 	dw, db := grads[l.W:l.W+l.In*l.Out], grads[l.B:l.B+l.Out]
-	if t.add {
+	switch {
+	case l.In < Lanes:
+		t.narrowWeights(dw, g, x, l.In, l.Out)
+	case t.add:
 		DenseWeightsFast(t.level, dw, g, xt, l.In, l.Out, t.tail)
-	} else {
+	default:
 		writeWeights(t.level, dw, g, xt, l.In, l.Out, t.tail)
+	}
+	if !t.add {
 		clear(db)
 	}
 	vecSumLanes(t.level, db, g)
+}
+
+// narrowWeights does the weights of a layer with fewer inputs than a vector has
+// lanes, such as the decoder's first: with the outputs in the lanes. Each weight
+// is a chain over the rows that starts at zero and is then added.
+func (t *Trainer) narrowWeights(dw, g, x []float32, in, out int) {
+	wide := Blocks(out) * Lanes
+	gt, turned := t.gt[:wide*Rows], t.tail[:wide*in]
+	vecTranspose(t.level, gt, g, out)
+	writeWeights(t.level, turned, x, gt, wide, in, nil)
+	for j := range out {
+		d := dw[j*in : (j+1)*in]
+		if !t.add {
+			clear(d)
+		}
+		for k := range d {
+			d[k] += turned[k*wide+j]
+		}
+	}
 }
 
 // inputGradient is DenseInputFast, but can add to what dx holds: the chains then
