@@ -21,7 +21,7 @@ type Packed struct {
 }
 
 // PackCols packs the weights w [out][in] and biases b [out] for a level. A level
-// that this build has no assembly for is packed as Generic. It panics when a
+// that this CPU or build does not have is packed as Generic. It panics when a
 // length does not fit.
 func PackCols(level Level, w, b []float32, in, out int) *Packed {
 	if len(w) != in*out || len(b) != out {
@@ -55,8 +55,8 @@ func PackCols(level Level, w, b []float32, in, out int) *Packed {
 	return p
 }
 
-// Level returns the level that the layer was packed for: Generic if the build
-// has no assembly for the one asked for.
+// Level returns the level that the layer was packed for: Generic if this CPU or
+// build does not have the one asked for.
 func (p *Packed) Level() Level { return p.level }
 
 // Groups returns the number of groups of neurons.

@@ -4,11 +4,7 @@
 
 package kernel
 
-// What assembly this build has.
-const (
-	hasAMD64 = true
-	hasARM64 = false
-)
+import "unsafe"
 
 // gemm runs the kernel for n scalars; a.index chooses the indexed one.
 func gemm(level Level, n int, a *gemmArgs) {
@@ -285,3 +281,8 @@ func gemmBF16xIndexed6(a *gemmArgs)
 
 //go:noescape
 func gemmBF16xPeak(n int)
+
+// gemmRoundPairs rounds whole pairs of inputs; neither count may be 0.
+//
+//go:noescape
+func gemmRoundPairs(dst, x unsafe.Pointer, pairs, slices int)

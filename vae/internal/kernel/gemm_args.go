@@ -1,6 +1,9 @@
 package kernel
 
-import "unsafe"
+import (
+	"sync"
+	"unsafe"
+)
 
 // gemmArgs describes one call of a matrix kernel. All matrix products of this
 // package are the same loop over different strides: for each group of n scalars
@@ -33,6 +36,7 @@ type gemmArgs struct {
 	// addresses may lie outside the buffers: a prefetch never faults.
 	aheadW, aheadX int
 
+	//lint:ignore U1000 used by assembly
 	atX, atY, atW, atInit, left, groupY, groupInit, groupX, leftGroups uintptr // the kernel's own
 }
 
@@ -64,16 +68,16 @@ func groupsOf(out, most int) grouping {
 // before returns the number of scalars in the first g groups.
 func (s grouping) before(g int) int { return g*s.n - max(g-s.large, 0) }
 
-// native says whether this build has assembly for the level.
-func native(l Level) bool {
-	switch l {
-	case AVX2, AVX512, BF16:
-		return hasAMD64
-	case NEON:
-		return hasARM64
+// nativeSet has the bit of each level that this CPU and build have assembly for.
+var nativeSet = sync.OnceValue(func() (set uint) {
+	for _, l := range nativeLevels() {
+		set |= 1 << l
 	}
-	return false
-}
+	return set
+})
+
+// native says whether this CPU and build have assembly for the level.
+func native(l Level) bool { return nativeSet()>>l&1 != 0 }
 
 // aligned returns n zeros that start on a cache line.
 func aligned[T float32 | uint32](n int) []T {

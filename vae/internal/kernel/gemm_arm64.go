@@ -4,11 +4,7 @@
 
 package kernel
 
-// What assembly this build has.
-const (
-	hasAMD64 = false
-	hasARM64 = true
-)
+import "unsafe"
 
 // gemm runs the kernel for n scalars; a.index chooses the indexed one.
 func gemm(level Level, n int, a *gemmArgs) {
@@ -117,3 +113,6 @@ func gemmNEONxIndexed6(a *gemmArgs)
 
 //go:noescape
 func gemmNEONxPeak(n int)
+
+// gemmRoundPairs rounds whole pairs of inputs; neither count may be 0.
+func gemmRoundPairs(dst, x unsafe.Pointer, pairs, slices int) { panic("kernel: no such kernel") }

@@ -17,8 +17,14 @@ func RoundPairs(level Level, dst []uint32, x []float32, in, slices int) {
 	if len(dst) < Pairs(in)*Rows || len(x) < in*Rows {
 		panic("kernel: dst or x is too short for the inputs")
 	}
+	done := 0
+	if level == BF16 && native(level) {
+		if done = in &^ 1; done > 0 && slices > 0 {
+			gemmRoundPairs(ptr(dst), ptr(x), done/2, slices)
+		}
+	}
 	n := slices * lanes
-	for k := 0; k < in; k += 2 {
+	for k := done; k < in; k += 2 {
 		d, even := dst[k/2*Rows:k/2*Rows+n], x[k*Rows:k*Rows+n]
 		for i, v := range even {
 			d[i] = uint32(bfloat16(v))

@@ -58,6 +58,9 @@ func amd64Files() error {
 			}
 		}
 		g.peak(families[i].prefix)
+		if g.bf16 {
+			g.roundPairs()
+		}
 		if err := g.write(files[i]); err != nil {
 			return err
 		}
@@ -310,4 +313,27 @@ func (g *x86) peak(prefix string) {
 	g.label("done")
 	g.p("VZEROUPPER; RET")
 	g.WriteString("\n")
+}
+
+// roundPairs emits the rounding of two inputs at a time to bfloat16, to nearest
+// even. A NaN keeps its upper half and becomes quiet.
+func (g *x86) roundPairs() {
+	g.note("func gemmRoundPairs(dst, x unsafe.Pointer, pairs, slices int)")
+	fmt.Fprintf(g, "TEXT ·gemmRoundPairs(SB), NOSPLIT, $0-32\n")
+	g.p("MOVQ dst+0(FP), DI; MOVQ x+8(FP), SI; MOVQ pairs+16(FP), CX; MOVQ slices+24(FP), DX; SHLQ $6, DX")
+	for i, c := range []uint32{0x7fff, 1, 0x400000, 0xffff0000} {
+		g.p("MOVL $0x%x, AX; VPBROADCASTD AX, Z%d", c, 10+i)
+	}
+	g.label("pair")
+	g.p("XORQ BX, BX")
+	g.label("slice")
+	for i := range 2 { // Z0 becomes Z2, Z1 becomes Z3
+		g.p("VMOVUPS %d(SI)(BX*1), Z%d; VCMPPS $3, Z%d, Z%d, K1", 256*i, i, i, i)
+		g.p("VPSRLD $16, Z%d, Z%d; VPANDD Z11, Z%d, Z%d", i, 2+i, 2+i, 2+i)
+		g.p("VPADDD Z%d, Z%d, Z%d; VPADDD Z10, Z%d, Z%d", i, 2+i, 2+i, 2+i, 2+i)
+		g.p("VPORD Z12, Z%d, K1, Z%d", i, 2+i)
+	}
+	g.p("VPSRLD $16, Z2, Z2; VPANDD Z13, Z3, Z3; VPORD Z2, Z3, Z2; VMOVUPS Z2, (DI)(BX*1)")
+	g.p("ADDQ $64, BX; CMPQ BX, DX; JLT slice")
+	g.p("ADDQ $256, DI; ADDQ $512, SI; DECQ CX; JNZ pair; VZEROUPPER; RET")
 }

@@ -60,7 +60,7 @@ func (t *text) write(file string) error {
 // dispatch writes the Go file that declares the functions and picks one.
 func dispatch(file string, amd64 bool, families []family, peaks map[string]string) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%spackage kernel\n\n// What assembly this build has.\nconst (\nhasAMD64 = %v\nhasARM64 = %v\n)\n", header, amd64, !amd64)
+	fmt.Fprintf(&b, "%spackage kernel\n\nimport \"unsafe\"\n", header)
 	b.WriteString("\n// gemm runs the kernel for n scalars; a.index chooses the indexed one.\nfunc gemm(level Level, n int, a *gemmArgs) {\n\tif a.index != nil {\n\t\tgemmIndexed(level, n, a)\n\t\treturn\n\t}\n")
 	pick(&b, families, "")
 	b.WriteString("}\n\nfunc gemmIndexed(level Level, n int, a *gemmArgs) {\n")
@@ -77,6 +77,12 @@ func dispatch(file string, amd64 bool, families []family, peaks map[string]strin
 			}
 		}
 		fmt.Fprintf(&b, "\n//go:noescape\nfunc %sPeak(n int)\n", f.prefix)
+	}
+	b.WriteString("\n// gemmRoundPairs rounds whole pairs of inputs; neither count may be 0.\n")
+	if amd64 {
+		b.WriteString("//\n//go:noescape\nfunc gemmRoundPairs(dst, x unsafe.Pointer, pairs, slices int)\n")
+	} else {
+		b.WriteString("func gemmRoundPairs(dst, x unsafe.Pointer, pairs, slices int) { panic(\"kernel: no such kernel\") }\n")
 	}
 	src, err := format.Source([]byte(b.String()))
 	if err != nil {
