@@ -218,17 +218,17 @@ func packExact(dst []float32, src []float64, mean, scale float64) (bad uint64) {
 // about -0 only.
 func notUnit(v []float32) bool {
 	const signs, over = signBit<<32 | signBit, overOne<<32 | overOne
-	var seen uint64
-	pairs := unsafe.Slice((*[2]uint32)(unsafe.Pointer(unsafe.SliceData(v))), len(v)/2)
-	for _, p := range pairs {
-		w := uint64(p[1])<<32 | uint64(p[0])
-		seen |= w&^signs + over | w
+	var seen, more uint64
+	n := len(v) &^ 3
+	for _, p := range unsafe.Slice((*[2]uint64)(unsafe.Pointer(unsafe.SliceData(v))), n/4) {
+		seen |= p[0]&^signs + over | p[0]
+		more |= p[1]&^signs + over | p[1]
 	}
-	if len(v)%2 == 1 {
-		w := uint64(math.Float32bits(v[len(v)-1]))
-		seen |= w&^signs + overOne | w
+	for _, x := range v[n:] {
+		b := uint64(math.Float32bits(x))
+		seen |= b&^signs + overOne | b
 	}
-	return seen&signs != 0
+	return (seen|more)&signs != 0
 }
 
 // outside returns the lanes whose value is finite but not within [0,1], and

@@ -1,8 +1,6 @@
 package vae
 
 import (
-	"math"
-
 	"github.com/apache/arrow/go/v15/arrow"
 
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
@@ -68,8 +66,15 @@ func gather[D float32 | float64, T integer | float32 | float64](dst []D, src []T
 			}
 			continue
 		}
-		for i, v := range src[s+j : s+j+k] {
-			dst[i*TileRows+r] = D(v)
+		if k != blockWidth {
+			for i, v := range src[s+j : s+j+k] {
+				dst[i*TileRows+r] = D(v)
+			}
+			continue
+		}
+		d, v := (*[(blockWidth-1)*TileRows + 1]D)(dst[r:]), (*[blockWidth]T)(src[s+j:])
+		for i := range v {
+			d[i*TileRows] = D(v[i])
 		}
 	}
 }
@@ -118,84 +123,4 @@ func (b *Packed) narrow(s *step, f int, v []float32, valid uint64) (gone uint64)
 	w.put(f, lanes)
 	w.missing[f] = gone
 	return gone
-}
-
-// instants writes the sines and cosines of times to the wide lanes, one feature
-// after the other.
-func (b *Packed) instants(s *step, c *bound) {
-	w := &b.work
-	for r := range w.n {
-		var sec, nanos int64
-		switch i := w.from + r; s.id {
-		case arrow.TIMESTAMP:
-			v := numbersOf[int64](c)[i]
-			rest := v % s.perSecond
-			if sec = v / s.perSecond; rest < 0 {
-				sec, rest = sec-1, rest+s.perSecond
-			}
-			nanos = rest * (1e9 / s.perSecond)
-		case arrow.DATE32:
-			sec = int64(numbersOf[int32](c)[i]) * daySeconds
-		case arrow.DATE64:
-			sec = numbersOf[int64](c)[i] / 1000
-		}
-		in := civil(sec, nanos)
-		for p, turn := range s.turns {
-			sin, cos := math.Sincos(2 * math.Pi * in.turn(turn))
-			w.f64[2*p*TileRows+r], w.f64[(2*p+1)*TileRows+r] = sin, cos
-		}
-	}
-}
-
-const daySeconds = 86400
-
-// A moment is where a time stands in the cycles of the calendar, in days that
-// begin at 0, UTC.
-type moment struct{ day, weekday, monthday, yearday float64 }
-
-// civil returns the moment of a time in seconds since 1970 and nanoseconds
-// within: days to year, month and day in the manner of Hinnant's
-// civil_from_days, with years that begin in March.
-func civil(sec, nanos int64) moment {
-	days := sec / daySeconds
-	rest := sec - days*daySeconds
-	if rest < 0 {
-		days, rest = days-1, rest+daySeconds
-	}
-	day := (float64(rest) + float64(nanos)/1e9) / daySeconds
-	weekday := (days + 4) % 7 // the first day was a Thursday
-	if weekday < 0 {
-		weekday += 7
-	}
-	z := days + 719468 // since the first of March of year 0
-	era := z / 146097
-	if z < 0 {
-		era = (z - 146096) / 146097
-	}
-	doe := z - era*146097
-	yoe := (doe - doe/1460 + doe/36524 - doe/146096) / 365
-	doy := doe - (365*yoe + yoe/4 - yoe/100) // since the first of March
-	month := (5*doy + 2) / 153
-	monthday := doy - (153*month+2)/5
-	yearday := doy - 306 // since the first of January that follows
-	if yearday < 0 {
-		yearday = doy + 59
-		if yoe%4 == 0 && (yoe%100 != 0 || yoe == 0) {
-			yearday++
-		}
-	}
-	return moment{day, float64(weekday), float64(monthday), float64(yearday)}
-}
-
-// turn returns the share of a cycle that has passed.
-func (m moment) turn(part string) float64 {
-	switch part {
-	case "hour":
-		return m.day
-	case "weekday":
-		return (m.weekday + m.day) / 7
-	case "monthday":
-		return (m.monthday + m.day) / 31
-	}
-	return (m.yearday + m.day) / 366
 }
