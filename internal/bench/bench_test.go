@@ -149,7 +149,7 @@ func TestMeasure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.Batch != p.Batch || f.Workers != p.Workers || !(f.RowsPerSec > 0 && f.GFLOPS > 0) || !(f.P50 > 0 && f.P50 <= f.P99) || f.BytesPerRow != 20 {
+		if f.Batch != p.Batch || f.Workers != p.Workers || !(f.RowsPerSec > 0 && f.GFLOPS > 0 && f.RowsPerCPU >= 0) || !(f.P50 > 0 && f.P50 <= f.P99) || f.BytesPerRow != 20 {
 			t.Errorf("Measure(%+v) = %+v", p, f)
 		}
 		if want := 2e-9 * float64(m.Size().MultiplyAdds) * f.RowsPerSec; math.Abs(f.GFLOPS-want) > 1e-9*want {
@@ -176,11 +176,15 @@ func TestSweep(t *testing.T) {
 	rec := small.Record(64)
 	defer rec.Release()
 	var got, skipped []bench.Point
-	s := bench.Sweep{Model: m, Batches: []int{1, 64, 128}, Workers: []int{1, 2}, Long: time.Millisecond, Peak: 100, Cores: 1,
+	s := bench.Sweep{Model: m, Batches: []int{1, 64, 128}, Workers: []int{1, 2}, Long: time.Millisecond, Peak: 100,
 		Each: func(f bench.Figure) {
 			got = append(got, bench.Point{Batch: f.Batch, Workers: f.Workers})
-			if math.Abs(f.PercentOfPeak-f.GFLOPS) > 1e-9 {
-				t.Errorf("%v%% of a peak of 100 GFLOP/s at %v", f.PercentOfPeak, f.GFLOPS)
+			rate := f.RowsPerCPU
+			if rate == 0 {
+				rate = f.RowsPerSec / float64(f.Workers)
+			}
+			if want := 2e-9 * float64(m.Size().MultiplyAdds) * rate; math.Abs(f.PercentOfPeak-want) > 1e-9*want {
+				t.Errorf("%v%% of a peak of 100 GFLOP/s at %v rows/s, want %v%%", f.PercentOfPeak, rate, want)
 			}
 		},
 		Skipped: func(p bench.Point, _ string) { skipped = append(skipped, p) }}

@@ -27,9 +27,12 @@ type Figure struct {
 	Batch      int     `json:"batch"`
 	Workers    int     `json:"workers"`
 	RowsPerSec float64 `json:"rows_per_s"` // of all workers, by the clock
-	GFLOPS     float64 `json:"gflops"`     // 2 for each multiply-add of the network
-	// PercentOfPeak compares GFLOPS with the ceiling of as many cores, 0 where it
-	// is not known.
+	// RowsPerCPU is rows for each second of processor time of the process, which
+	// other load on the machine moves less; 0 where the system does not tell.
+	RowsPerCPU float64 `json:"rows_per_cpu_s,omitempty"`
+	GFLOPS     float64 `json:"gflops"` // by the clock; 2 for each multiply-add of the network
+	// PercentOfPeak compares the operations of RowsPerCPU (of RowsPerSec by worker,
+	// where that is 0) with the ceiling of one core, 0 where it is not known.
 	PercentOfPeak float64 `json:"percent_of_peak,omitempty"`
 	BytesPerRow   float64 `json:"bytes_per_row"` // in the columns that the model reads
 	// P50 and P99 are how long a row waits in the call that scores it: quantiles
@@ -39,7 +42,7 @@ type Figure struct {
 }
 
 const (
-	slices5   = 5       // the rate is the median of this many parts of the time
+	parts     = 5       // of the time; rates are medians of them
 	mostCalls = 1 << 15 // whose durations are kept
 )
 
@@ -59,11 +62,15 @@ func Measure(ctx context.Context, m *vae.Model, rec arrow.Record, p Point, long 
 	if _, err := team.run(ctx, 0, nil); err != nil { // makes the buffers, warms the caches
 		return Figure{}, err
 	}
-	part := long / (2 * slices5)
-	rates := make([]float64, slices5)
+	part := long / (2 * parts)
+	rates, byCPU := make([]float64, parts), make([]float64, parts)
 	for i := range rates {
+		before, rows := CPUTime(), team.rows
 		if rates[i], err = team.run(ctx, part, nil); err != nil {
 			return Figure{}, err
+		}
+		if spent := CPUTime() - before; spent > 0 {
+			byCPU[i] = float64(team.rows-rows) / spent.Seconds()
 		}
 	}
 	took := make([]time.Duration, 0, mostCalls)
@@ -71,8 +78,9 @@ func Measure(ctx context.Context, m *vae.Model, rec arrow.Record, p Point, long 
 		return Figure{}, err
 	}
 	slices.Sort(rates)
+	slices.Sort(byCPU)
 	slices.Sort(took)
-	f := Figure{Batch: p.Batch, Workers: p.Workers, RowsPerSec: rates[slices5/2],
+	f := Figure{Batch: p.Batch, Workers: p.Workers, RowsPerSec: rates[parts/2], RowsPerCPU: byCPU[parts/2],
 		BytesPerRow: RowBytes(rec, &m.Spec), P50: micros(quantile(took, 0.5)), P99: micros(quantile(took, 0.99))}
 	f.GFLOPS = 2e-9 * float64(m.Size().MultiplyAdds) * f.RowsPerSec
 	return f, nil
@@ -94,6 +102,7 @@ type team struct {
 	recs    []arrow.Record
 	batch   int
 	group   int // calls between two looks at the clock
+	rows    int // scored by all runs so far
 }
 
 func newTeam(m *vae.Model, rec arrow.Record, p Point) (*team, error) {
@@ -138,6 +147,7 @@ func (t *team) run(ctx context.Context, long time.Duration, took *[]time.Duratio
 	for _, n := range calls {
 		total += n
 	}
+	t.rows += total * t.batch
 	return float64(total*t.batch) / max(spent.Seconds(), 1e-9), errors.Join(errs...)
 }
 

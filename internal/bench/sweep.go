@@ -19,10 +19,8 @@ type Sweep struct {
 	Precision vae.Precision
 	// Long is how long one point is measured, about.
 	Long time.Duration
-	// Peak is the ceiling of one core in GFLOP/s, 0 when it is not known, and
-	// Cores how many there are.
-	Peak  float64
-	Cores int
+	// Peak is the ceiling of one core in GFLOP/s, 0 when it is not known.
+	Peak float64
 	// Each is told every figure as soon as it is there, and Skipped every batch
 	// that is left out and why.
 	Each    func(Figure)
@@ -59,7 +57,11 @@ func (s *Sweep) Run(ctx context.Context, rec arrow.Record) error {
 			}
 			rate = f.RowsPerSec / float64(workers)
 			if s.Peak > 0 {
-				f.PercentOfPeak = 100 * f.GFLOPS / (s.Peak * float64(max(min(workers, s.Cores), 1)))
+				of := f.RowsPerCPU
+				if of == 0 {
+					of = rate
+				}
+				f.PercentOfPeak = 100 * 2e-9 * float64(s.Model.Size().MultiplyAdds) * of / s.Peak
 			}
 			if s.Each != nil {
 				s.Each(f)

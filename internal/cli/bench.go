@@ -172,7 +172,7 @@ func (a *app) measure(ctx context.Context, s subject, f benchFlags, machine benc
 	var notes []string
 	var failed error
 	points := len(f.batches) * len(f.workers)
-	sweep := bench.Sweep{Model: m, Batches: f.batches, Workers: f.workers, Precision: f.precision, Peak: machine.Peak, Cores: machine.Cores,
+	sweep := bench.Sweep{Model: m, Batches: f.batches, Workers: f.workers, Precision: f.precision, Peak: machine.Peak,
 		Long: time.Duration(f.seconds * float64(time.Second)),
 		Each: func(g bench.Figure) {
 			figures = append(figures, g)
