@@ -12,6 +12,8 @@
 #     EMULATE_KERNEL   a Linux bzImage; default: Debian's, fetched once
 #     EMULATE_TIMEOUT  seconds on the real clock before the machine is stopped; default 600
 #     EMULATE_TAGS     build tags
+#     EMULATE_APPEND   more words for the kernel, such as "loglevel=7 earlyprintk=ttyS0,115200"
+#     EMULATE_KEEP     1 leaves the folder with the machine's files and logs
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
@@ -40,7 +42,7 @@ default test
 label test
   kernel vmlinuz
   initrd initrd
-  append console=ttyS0,115200 quiet loglevel=0 panic=-1 reboot=t nokaslr mitigations=off tsc=reliable no_timer_check acpi=off noapic nosmp lpj=1000000 random.trust_cpu=on nopku
+  append console=ttyS0,115200 quiet loglevel=0 panic=-1 reboot=t nokaslr mitigations=off tsc=reliable no_timer_check acpi=off noapic nosmp lpj=1000000 random.trust_cpu=on nopku no5lvl ${EMULATE_APPEND:-}
 END
 xorriso -as mkisofs -quiet -o "$work/boot.iso" -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table "$work/iso" 2>"$work/xorriso.log" ||
 	{ cat "$work/xorriso.log" >&2; exit 1; }

@@ -37,9 +37,9 @@ emulate_fetch_kernel() {
 # emulate_config writes the settings of the machine. ips says how many
 # instructions make an emulated second; it only scales the guest's clock.
 emulate_config() {
-	local share=/usr/share/bochs vga=/usr/share/vgabios/vgabios.bin display=term
-	if [ -n "${BOCHS_SHARE:-}" ]; then # an own build: it knows no screen
-		share=$BOCHS_SHARE vga=$BOCHS_SHARE/VGABIOS-lgpl-latest.bin display=nogui
+	local share=/usr/share/bochs vga=/usr/share/vgabios/vgabios.bin display=term sound="sound: driver=dummy"
+	if [ -n "${BOCHS_SHARE:-}" ]; then # an own build: it has neither screen nor sound
+		share=$BOCHS_SHARE vga=$BOCHS_SHARE/VGABIOS-lgpl-latest.bin display=nogui sound=
 	fi
 	cat <<END
 display_library: $display
@@ -58,6 +58,6 @@ error: action=report
 info: action=ignore
 debug: action=ignore
 speaker: enabled=1, mode=none
-sound: driver=dummy
+$sound
 END
 }
