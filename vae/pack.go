@@ -78,6 +78,7 @@ func (s *Spec) newPacker(schema *arrow.Schema, shift []float32) (*Packer, error)
 		}
 		st.exact = p.norms.exact(feature, st.features)
 		st.narrow = st.narrow && p.norms.narrow(feature, st.features)
+		st.whole = st.how == vector && st.narrow && (!st.unit || p.norms.plain(feature, st.features))
 		feature += st.features
 		p.sparse = p.sparse || c.Indicator || c.Kind == Categorical || c.Kind == Boolean
 		p.steps = append(p.steps, st)

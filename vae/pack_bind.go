@@ -22,10 +22,11 @@ type step struct {
 	log1p     bool
 	truth     bool // a number counts as 1 unless it is 0
 	narrow    bool // float32 numbers, standardised in float32
+	whole     bool // a list of them, which can be packed a row at a time
 	exact     bool // standardised by division
 	levels    map[string]uint8
-	turns     []string // cycles of a time
-	perSecond int64    // units of a timestamp
+	turns     []turn // of a time
+	perSecond int64  // units of a timestamp
 }
 
 // how says which loop packs a column.
@@ -52,7 +53,7 @@ func (c *Column) step(t arrow.DataType) step {
 	case Vector:
 		s.how, s.num = vector, t.(arrow.ListLikeType).Elem().ID()
 	case Timestamp:
-		s.how, s.turns = instant, c.Parts
+		s.how, s.turns = instant, turnsOf(c.Parts)
 		if t, ok := t.(*arrow.TimestampType); ok {
 			s.perSecond = int64(time.Second / t.Unit.Multiplier())
 		}
@@ -91,7 +92,7 @@ func (p *Packer) runOf(s *step) run {
 	switch {
 	case s.how == bitmap:
 		return others
-	case s.how != flat || s.exact || s.log1p || s.truth || s.unit && !(s.narrow && p.norms.plain(s.feature)):
+	case s.how != flat || s.exact || s.log1p || s.truth || s.unit && !(s.narrow && p.norms.plain(s.feature, 1)):
 		return single
 	case s.unit:
 		return unitRange

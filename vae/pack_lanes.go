@@ -3,6 +3,7 @@ package vae
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"unsafe"
 
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
@@ -80,14 +81,10 @@ func (n *norms) add(shift []float32) {
 }
 
 // narrow says whether features [from, from+n) can be standardised in float32:
-// nothing overflows that is not beyond MaxAbs anyway, and a sum that is not exact
-// in float64 is no denormal in float32, as standard32 needs.
+// nothing overflows that is not beyond MaxAbs anyway.
 func (n *norms) narrow(from, count int) bool {
 	for f := from; f < from+count; f++ {
 		if !(math.Abs(n.mean[f]) <= 1e37 && n.scale[f] >= 1e-30 && n.scale[f] <= 1e30) {
-			return false
-		}
-		if n.lo[f] != 0 && math.Abs(float64(n.lo[f])) < 0x1p-100 {
 			return false
 		}
 	}
@@ -105,103 +102,25 @@ func (n *norms) exact(from, count int) bool {
 	return false
 }
 
-// plain says whether feature f is left as it is.
-func (n *norms) plain(f int) bool { return n.mean[f] == 0 && n.scale[f] == 1 }
+// plain says whether features [from, from+n) are left as they are.
+func (n *norms) plain(from, count int) bool {
+	for f := from; f < from+count; f++ {
+		if n.mean[f] != 0 || n.scale[f] != 1 {
+			return false
+		}
+	}
+	return true
+}
 
 const (
 	signBit = 1 << 31
 	oneBits = 0x3f800000 // of float32(1)
-	maxBits = 0x49742400 // of float32(MaxAbs)
-	// Added to a number's bits without the sign, these carry into the sign when
-	// the number is above 1 or MaxAbs, infinite or NaN.
+	// Added to a number's bits without the sign, it carries into the sign when
+	// the number is above 1, infinite or NaN.
 	overOne = signBit - 1 - oneBits
-	overMax = signBit - 1 - maxBits
 )
 
-// standard32 returns v standardised, as fma(v-hi, inv, -lo) in float64: the
-// product is exact there. What it is worth as a float32 may be off by a second
-// rounding if between, below 0, says that it lies halfway between two.
-func standard32(v, hi, inv, lo float32) (x float64, between int64) {
-	x = float64(v-hi)*float64(inv) - float64(lo)
-	const half, below = 1 << 28, 1<<29 - 1 // of the last bit of a float32
-	return x, int64(math.Float64bits(x)&below^half) - 1
-}
-
-// once32 is standard32 rounded once: it rounds to odd first (Boldo and Melquiond
-// 2008).
-func once32(v, hi, inv, lo float32) float32 {
-	p, c := float64(v-hi)*float64(inv), float64(lo)
-	x := p - c
-	t := x - p
-	rest := (p - (x - t)) - (c + t) // of p-c, exactly (Knuth's two-sum)
-	if b := math.Float64bits(x); rest != 0 && b&1 == 0 {
-		if rest > 0 != (x > 0) {
-			b--
-		}
-		x = math.Float64frombits(b | 1)
-	}
-	return float32(x)
-}
-
-// pack32 standardises src into dst. A value that is not finite gives 0 and a bit
-// in bad; the others are held to MaxAbs.
-func pack32(dst, src []float32, hi, inv, lo float32) (bad uint64) {
-	dst = dst[:len(src)]
-	var over uint32
-	var between int64
-	if lo == 0 { // one rounding is all there is
-		for r, v := range src {
-			x := (v - hi) * inv
-			dst[r] = x
-			over |= math.Float32bits(x)&^signBit + overMax
-		}
-	} else {
-		for r, v := range src {
-			x, b := standard32(v, hi, inv, lo)
-			y := float32(x)
-			dst[r] = y
-			between |= b
-			over |= math.Float32bits(y)&^signBit + overMax
-		}
-	}
-	if over&signBit == 0 && between >= 0 {
-		return 0
-	}
-	for r, v := range src {
-		x := float32(0)
-		if v-v == 0 {
-			x = min(max(once32(v, hi, inv, lo), -MaxAbs), MaxAbs)
-		} else {
-			bad |= 1 << r
-		}
-		dst[r] = x
-	}
-	return bad
-}
-
-// pack64 is pack32 for float64: float32((v-mean)*inv).
-func pack64(dst []float32, src []float64, mean, inv float64) (bad uint64) {
-	dst = dst[:len(src)]
-	var over uint32
-	for r, v := range src {
-		x := float32((v - mean) * inv)
-		dst[r] = x
-		over |= math.Float32bits(x)&^signBit + overMax
-	}
-	if over&signBit == 0 {
-		return 0
-	}
-	for r, v := range src {
-		if v-v != 0 {
-			dst[r] = 0
-			bad |= 1 << r
-		}
-		dst[r] = min(max(dst[r], -MaxAbs), MaxAbs)
-	}
-	return bad
-}
-
-// packExact is pack64 with a division.
+// packExact is kernel.Pack64 with a division.
 func packExact(dst []float32, src []float64, mean, scale float64) (bad uint64) {
 	for r, v := range src {
 		if v-v != 0 {
@@ -246,31 +165,29 @@ func outside[T float32 | float64](v []T) (off, nonfinite uint64) {
 }
 
 // expand writes 1 to the lanes whose bit is set and 0 to the others.
-func expand(dst []float32, bits uint64) {
-	if bits == 0 {
+func expand(dst []float32, set uint64) {
+	if set == 0 {
 		clear(dst)
 		return
 	}
 	for ; len(dst) >= 4; dst = dst[4:] {
 		d := (*[4]float32)(dst)
-		b := uint32(bits)
+		b := uint32(set)
 		d[0] = math.Float32frombits(b & 1 * oneBits)
 		d[1] = math.Float32frombits(b >> 1 & 1 * oneBits)
 		d[2] = math.Float32frombits(b >> 2 & 1 * oneBits)
 		d[3] = math.Float32frombits(b >> 3 & 1 * oneBits)
-		bits >>= 4
+		set >>= 4
 	}
 	for r := range dst {
-		dst[r] = float32(bits >> r & 1)
+		dst[r] = float32(set >> r & 1)
 	}
 }
 
 // zero clears the lanes whose bit is set.
-func zero(dst []float32, bits uint64) {
-	for r := range dst {
-		if bits>>r&1 != 0 {
-			dst[r] = 0
-		}
+func zero(dst []float32, mask uint64) {
+	for ; mask != 0; mask &= mask - 1 {
+		dst[bits.TrailingZeros64(mask)] = 0
 	}
 }
 

@@ -2,6 +2,7 @@ package vae
 
 import (
 	"math"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 )
@@ -73,14 +74,33 @@ func civil(sec, nanos int64) moment {
 	return moment{day, float64(weekday), float64(monthday), float64(yearday)}
 }
 
+// A turn is a cycle that a time goes through.
+type turn uint8
+
+const (
+	hours turn = iota
+	weekdays
+	monthdays
+	yeardays
+)
+
+// turnsOf returns the cycles of that name.
+func turnsOf(parts []string) []turn {
+	turns := make([]turn, len(parts))
+	for i, p := range parts {
+		turns[i] = turn(slices.Index(timeParts, p))
+	}
+	return turns
+}
+
 // turn returns the share of a cycle that has passed.
-func (m moment) turn(part string) float64 {
-	switch part {
-	case "hour":
+func (m moment) turn(t turn) float64 {
+	switch t {
+	case hours:
 		return m.day
-	case "weekday":
+	case weekdays:
 		return (m.weekday + m.day) / 7
-	case "monthday":
+	case monthdays:
 		return (m.monthday + m.day) / 31
 	}
 	return (m.yearday + m.day) / 366

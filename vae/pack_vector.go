@@ -23,6 +23,9 @@ func (b *Packed) vector(s *step, c *bound, valid uint64) (gone uint64) {
 		w.starts[r] = int(from)
 	}
 	w.misfit |= valid &^ fits
+	if w.fs == 1 && !w.tile && s.whole && c.inner == nil {
+		return b.vectorRows(s, c, fits)
+	}
 	for j := 0; j < s.features; j += blockWidth {
 		k := min(blockWidth, s.features-j)
 		if s.narrow {
@@ -39,6 +42,49 @@ func (b *Packed) vector(s *step, c *bound, valid uint64) (gone uint64) {
 				gone |= b.narrow(s, s.feature+j+i, w.f32[i*TileRows:][:w.n], here)
 			} else {
 				gone |= b.wide(s, s.feature+j+i, w.f64[i*TileRows:][:w.n], here)
+			}
+		}
+	}
+	return gone
+}
+
+// vectorRows packs lists of float32 row by row and returns the rows that miss any
+// of it; fits has those whose list has the right length.
+func (b *Packed) vectorRows(s *step, c *bound, fits uint64) (gone uint64) {
+	w, norms := &b.work, &b.p.norms
+	from, to := s.feature, s.feature+s.features
+	gone = w.all &^ fits
+	for f := range w.missing[from:to] {
+		w.missing[from+f] = gone
+	}
+	for r, start := range w.starts[:w.n] {
+		dst := w.x[r*w.rs+from:][:s.features]
+		if start < 0 {
+			clear(dst)
+			continue
+		}
+		src := numbersOf[float32](c)[start : start+s.features]
+		copy(dst, src)
+		odd := false
+		if s.unit {
+			odd = notUnit(src)
+		} else {
+			odd = !kernel.PackRow(b.p.level, dst, norms.hi[from:to], norms.inv[from:to], norms.lo[from:to], MaxAbs)
+		}
+		if !odd {
+			continue
+		}
+		for i := range src {
+			off, nonfinite := outside(src[i : i+1])
+			if !s.unit {
+				off = 0
+			}
+			if off|nonfinite != 0 {
+				dst[i] = 0
+				w.missing[from+i] |= 1 << r
+				w.misfit |= off << r
+				w.nonfinite |= nonfinite << r
+				gone |= 1 << r
 			}
 		}
 	}
