@@ -96,7 +96,8 @@ func (b *Packed) elements(c *bound, j int) (valid uint64) {
 	w := &b.work
 	for r, s := range w.starts[:w.n] {
 		if s >= 0 {
-			valid |= bitsAt(c.inner, c.innerAt+s+j, 1) << r
+			at := c.innerAt + s + j
+			valid |= uint64(c.inner[at>>3]>>(at&7)&1) << r
 		}
 	}
 	return valid
