@@ -2,8 +2,6 @@ package train
 
 import (
 	"math"
-	"sync"
-	"sync/atomic"
 
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
@@ -17,12 +15,13 @@ const (
 // A pool computes gradients of a batch on several workers. The tiles of a batch
 // are cut into shards, contiguous ranges that follow from the size of the batch
 // alone. Each shard adds up its tiles in order and the shards are added in order,
-// so that the number of workers changes nothing.
+// so that the number of workers changes nothing. Its crew has to be started for
+// more than one of them to work.
 type pool struct {
+	crew
 	net     *kernel.Net
 	level   kernel.Level
 	batch   int // rows of a batch
-	workers []*worker
 	shards  []shard
 	squares []float64 // of each chunk of the gradient
 	sums    *kernel.Sums
@@ -63,32 +62,9 @@ func newPool(n *kernel.Net, level kernel.Level, batch, workers int) *pool {
 // tilesOf returns the number of tiles of rows.
 func tilesOf(rows int) int { return (rows + kernel.Rows - 1) / kernel.Rows }
 
-// parallel calls f(worker, i) for i in [0, n), each worker taking the next i that
-// is left. It returns when all are done.
-func (p *pool) parallel(n int, f func(w *worker, i int)) {
-	if len(p.workers) == 1 || n < 2 {
-		for i := range n {
-			f(p.workers[0], i)
-		}
-		return
-	}
-	var next atomic.Int64
-	work := func(w *worker) {
-		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-			f(w, i)
-		}
-	}
-	var wg sync.WaitGroup
-	for _, w := range p.workers[1:min(len(p.workers), n)] {
-		wg.Go(func() { work(w) })
-	}
-	work(p.workers[0])
-	wg.Wait()
-}
-
 // fewParams is the length up to which one worker alone goes over a vector of
 // parameters sooner than several.
-const fewParams = 8 * chunk
+const fewParams = 2 * chunk
 
 // chunks calls f for every chunk [lo, hi) of the parameters.
 func (p *pool) chunks(f func(i, lo, hi int)) {

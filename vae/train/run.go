@@ -43,6 +43,7 @@ func Run(ctx context.Context, c Config, d Data) (*vae.Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer r.pool.start()()
 	if c.Resume {
 		if err := r.load(c.Checkpoint); err != nil {
 			return nil, fmt.Errorf("resume from %s: %w", c.Checkpoint, err)

@@ -7,10 +7,11 @@ import (
 )
 
 // A Stepper takes training steps on rows that are packed already, one at a time:
-// what a benchmark measures. It belongs to one goroutine.
+// what a benchmark measures. It belongs to one goroutine, which must Close it.
 type Stepper struct {
 	r    *run
 	walk walk
+	stop func()
 }
 
 // NewStepper prepares to train spec, which must be valid, on packed rows x, a
@@ -34,8 +35,11 @@ func NewStepper(c Config, spec *vae.Spec, x []float32) (*Stepper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stepper{r, t.walk(c, 0)}, nil
+	return &Stepper{r, t.walk(c, 0), r.pool.start()}, nil
 }
+
+// Close ends the Stepper's workers; it must not be used any more.
+func (s *Stepper) Close() { s.stop() }
 
 // Step draws a batch, takes it forward and backward and updates the parameters.
 // It returns the loss before the update: nats per row, beta times the KL

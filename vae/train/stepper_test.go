@@ -44,6 +44,7 @@ func steps(t *testing.T, c train.Config, spec *vae.Spec, x []float32, n int) (lo
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer s.Close()
 	for range n {
 		loss, err := s.Step()
 		if err != nil {
@@ -107,6 +108,7 @@ func TestStepperErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer s.Close()
 	var d *train.DivergedError
 	if _, err := s.Step(); !errors.As(err, &d) || d.Step != 1 {
 		t.Errorf("a row with NaN: error %v, want a DivergedError at step 1", err)
@@ -133,6 +135,7 @@ func BenchmarkStep(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
+					defer s.Close()
 					for b.Loop() {
 						if _, err := s.Step(); err != nil {
 							b.Fatal(err)
