@@ -13,7 +13,12 @@ type quad = [4]float32
 
 const quadsPerInput = Rows / 4
 
-func quadsOf(x []float32) []quad { return unsafe.Slice((*quad)(ptr(x)), len(x)/4) }
+func quadsOf(v []float32) []quad {
+	if len(v) < 4 {
+		return nil
+	}
+	return unsafe.Slice((*quad)(ptr(v)), len(v)/4)
+}
 
 // denseGeneric is a layer in plain Go: y = act(W x + b) for the first 16*slices
 // rows of a tile, with row-major weights. It has the bits of Dense.
@@ -50,7 +55,7 @@ func indexedGeneric(y, x, w, b []float32, index []uint32, in int, act Activation
 // then not fit into the registers of amd64, at half the speed.
 func chain8(x []quad, w []float32, b float32, q int) [8]float32 {
 	p0, p1, p2, p3, p4, p5, p6, p7 := b, b, b, b, b, b, b, b
-	rounds := unsafe.Slice((*[4]float32)(ptr(w)), len(w)/4)
+	rounds := quadsOf(w)
 	for i := range rounds {
 		u := &rounds[i]
 		t := &x[q]

@@ -83,7 +83,10 @@ func (p *Panels) few(y []float32, ldy int, x []float32, ldx, rows int, act Activ
 		return
 	}
 	var tmp [maxGroup * lanes]float32 // the last slice is not whole
-	a.x, a.init = unsafe.Add(a.x, a.slices*lanes*4), unsafe.Add(a.init, a.slices*lanes*4)
+	if p.In > 0 {
+		a.x = unsafe.Add(a.x, a.slices*lanes*4)
+	}
+	a.init = unsafe.Add(a.init, a.slices*lanes*4)
 	a.y, a.yj, a.slices = unsafe.Pointer(&tmp), lanes*4, 1
 	gemm(p.level, rows, &a)
 	for r := range rows {

@@ -37,6 +37,10 @@ func DenseInputFast(level Level, dx, dy, w []float32, in, out int) {
 	if len(w) != in*out {
 		panic("kernel: weights do not fit the layer")
 	}
+	if out == 0 {
+		clear(dx)
+		return
+	}
 	if level = float(level); level == Generic {
 		DenseInput(dx, dy, w, in, out)
 		return
