@@ -42,7 +42,7 @@ default test
 label test
   kernel vmlinuz
   initrd initrd
-  append console=ttyS0,115200 quiet loglevel=0 panic=-1 reboot=t nokaslr mitigations=off tsc=reliable no_timer_check acpi=off noapic nosmp lpj=1000000 random.trust_cpu=on nopku no5lvl ${EMULATE_APPEND:-}
+  append console=ttyS0,115200 quiet loglevel=0 panic=-1 reboot=t nokaslr mitigations=off tsc=reliable no_timer_check acpi=off noapic nosmp lpj=1000000 random.trust_cpu=on nopku no5lvl clearcpuid=fsrm ${EMULATE_APPEND:-}
 END
 xorriso -as mkisofs -quiet -o "$work/boot.iso" -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table "$work/iso" 2>"$work/xorriso.log" ||
 	{ cat "$work/xorriso.log" >&2; exit 1; }
@@ -53,8 +53,13 @@ if [ -z "${BOCHS_SHARE:-}" ]; then # Debian's build has a debugger, which has to
 	printf 'continue\nquit\n' >"$work/commands"
 	rc=commands
 fi
+# Some builds do not end with the guest: the last line of its console does it.
+(cd "$work" && TERM=vt100 exec timeout -k 2 "${EMULATE_TIMEOUT:-600}" "$BOCHS" -q -f bochsrc ${rc:+-rc "$rc"}) >"$work/screen" 2>&1 </dev/null &
+machine=$!
+while kill -0 "$machine" 2>/dev/null && ! grep -qs '^guest: exit ' "$work/serial"; do sleep 0.5; done
+kill "$machine" 2>/dev/null || true
 status=0
-(cd "$work" && TERM=vt100 timeout -k 2 "${EMULATE_TIMEOUT:-600}" "$BOCHS" -q -f bochsrc ${rc:+-rc "$rc"} >screen 2>&1 </dev/null) || status=$?
+wait "$machine" || status=$?
 [ -e "$work/serial" ] || { tail -n 30 "$work/screen" "$work/log" >&2; echo "emulate: $BOCHS did not start" >&2; exit 1; }
 tr -d '\r' <"$work/serial" >"$work/out"
 code=$(sed -n 's/^guest: exit //p' "$work/out" | tail -n 1)
