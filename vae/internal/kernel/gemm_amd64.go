@@ -124,27 +124,6 @@ func gemmIndexed(level Level, n int, a *gemmArgs) {
 			gemmAVX512xIndexed6(a)
 			return
 		}
-	case BF16:
-		switch n {
-		case 1:
-			gemmBF16xIndexed1(a)
-			return
-		case 2:
-			gemmBF16xIndexed2(a)
-			return
-		case 3:
-			gemmBF16xIndexed3(a)
-			return
-		case 4:
-			gemmBF16xIndexed4(a)
-			return
-		case 5:
-			gemmBF16xIndexed5(a)
-			return
-		case 6:
-			gemmBF16xIndexed6(a)
-			return
-		}
 	}
 	panic("kernel: no such kernel")
 }
@@ -260,24 +239,6 @@ func gemmBF16x5(a *gemmArgs)
 
 //go:noescape
 func gemmBF16x6(a *gemmArgs)
-
-//go:noescape
-func gemmBF16xIndexed1(a *gemmArgs)
-
-//go:noescape
-func gemmBF16xIndexed2(a *gemmArgs)
-
-//go:noescape
-func gemmBF16xIndexed3(a *gemmArgs)
-
-//go:noescape
-func gemmBF16xIndexed4(a *gemmArgs)
-
-//go:noescape
-func gemmBF16xIndexed5(a *gemmArgs)
-
-//go:noescape
-func gemmBF16xIndexed6(a *gemmArgs)
 
 //go:noescape
 func gemmBF16xPeak(n int)

@@ -130,6 +130,7 @@ func TestGemmIsOneChain(t *testing.T) {
 	fma := func(a, b, c float32) float32 { // exact, then rounded once
 		return float32(float64(a)*float64(b) + float64(c))
 	}
+	t.Logf("levels: %v", Levels()) // an emulator's run must tell what it covered
 	const in, out = 100, 13
 	c := newGemmCase(rnd, in, out, Identity)
 	for i := range c.x {

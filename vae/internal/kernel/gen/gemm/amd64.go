@@ -46,15 +46,15 @@ func amd64Files() error {
 		g.bf16 = true
 		return g
 	}
-	families := []family{{"AVX2", "gemmAVX2x"}, {"AVX512", "gemmAVX512x"}, {"BF16", "gemmBF16x"}}
+	families := []family{{"AVX2", "gemmAVX2x", true}, {"AVX512", "gemmAVX512x", true}, {"BF16", "gemmBF16x", false}}
 	peaks := map[string]string{"AVX2": fmt.Sprint(2 * 8 * 12), "AVX512": fmt.Sprint(2 * 16 * 24), "BF16": fmt.Sprint(2 * 32 * 24)}
 	files := []string{"gemm_avx2_amd64.s", "gemm_avx512_amd64.s", "gemm_bf16_amd64.s"}
 	for i, g := range []*x86{avx2(), avx512(), bf16()} {
 		g.note("slope is leaky relu's below zero.")
 		g.WriteString("DATA slope<>(SB)/4, $0x3c23d70a\nGLOBL slope<>(SB), RODATA|NOPTR, $4\n\n")
-		for _, indexed := range []bool{false, true} {
+		for _, indexed := range families[i].kinds() {
 			for n := 1; n <= maxGroup; n++ {
-				g.kernel(families[i].prefix, n, indexed)
+				g.kernel(families[i], n, indexed)
 			}
 		}
 		g.peak(families[i].prefix)
@@ -69,12 +69,9 @@ func amd64Files() error {
 }
 
 // kernel emits the function for n scalars.
-func (g *x86) kernel(prefix string, n int, indexed bool) {
+func (g *x86) kernel(of family, n int, indexed bool) {
 	f := fieldOf
-	if indexed {
-		prefix += "Indexed"
-	}
-	g.function(fmt.Sprintf("%s%d", prefix, n))
+	g.function(of.name(n, indexed))
 	g.p("MOVQ a+0(FP), AX")
 	for _, m := range [][2]string{{"w", "atW"}, {"y", "groupY"}, {"init", "groupInit"}, {"x", "groupX"}, {"groups", "leftGroups"}} {
 		g.p("MOVQ %s(AX), R14; MOVQ R14, %s(AX)", f(m[0]), f(m[1]))
@@ -249,8 +246,7 @@ func (g *x86) fma(a, b, sum string) {
 	p0 := not(d>>3)<<7 | not(m>>4)<<6 | not(m>>3)<<5 | not(d>>4)<<4 | 2
 	p1 := (^v&15)<<3 | 4 | 2
 	p2 := 2<<5 | not(v>>4)<<3
-	g.p("BYTE $0x62; BYTE $0x%02x; BYTE $0x%02x; BYTE $0x%02x; BYTE $0x52; BYTE $0x%02x // VDPBF16PS %s, %s, %s",
-		p0, p1, p2, 0xc0|d&7<<3|m&7, a, b, sum)
+	fmt.Fprintf(g, "\tLONG $0x%02x%02x%02x62; WORD $0x%02x52 // VDPBF16PS %s, %s, %s\n", p2, p1, p0, 0xc0|d&7<<3|m&7, a, b, sum)
 }
 
 // end applies the activation and stores.

@@ -26,17 +26,17 @@ func armWidths(n int) []int {
 
 func arm64Files() error {
 	g := &arm{}
-	const prefix = "gemmNEONx"
-	for _, indexed := range []bool{false, true} {
+	neon := family{"NEON", "gemmNEONx", true}
+	for _, indexed := range neon.kinds() {
 		for n := 1; n <= maxGroup; n++ {
-			g.kernel(prefix, n, indexed)
+			g.kernel(neon, n, indexed)
 		}
 	}
-	g.peak(prefix)
+	g.peak(neon.prefix)
 	if err := g.write("gemm_neon_arm64.s"); err != nil {
 		return err
 	}
-	return dispatch("gemm_arm64.go", false, []family{{"NEON", prefix}}, map[string]string{"NEON": fmt.Sprint(2 * 4 * 24)})
+	return dispatch("gemm_arm64.go", false, []family{neon}, map[string]string{"NEON": fmt.Sprint(2 * 4 * 24)})
 }
 
 func armAcc(s, j, v int) int { return 31 - (j*s*armVecs + v) }
@@ -53,11 +53,8 @@ func (g *arm) add(field, to string) {
 }
 
 // kernel emits the function for n scalars.
-func (g *arm) kernel(prefix string, n int, indexed bool) {
-	if indexed {
-		prefix += "Indexed"
-	}
-	g.function(fmt.Sprintf("%s%d", prefix, n))
+func (g *arm) kernel(of family, n int, indexed bool) {
+	g.function(of.name(n, indexed))
 	g.p("MOVD a+0(FP), R0")
 	for _, m := range [][2]string{{"w", "atW"}, {"y", "groupY"}, {"init", "groupInit"}, {"x", "groupX"}, {"groups", "leftGroups"}} {
 		g.load(m[0], "R14")

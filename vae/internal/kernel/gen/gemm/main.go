@@ -44,8 +44,25 @@ func (t *text) function(name string) {
 
 // A family is a set of functions that a level has for n = 1..maxGroup.
 type family struct {
-	level  string // as the constant of the package
-	prefix string // of the functions' names
+	level   string // as the constant of the package
+	prefix  string // of the functions' names
+	indexed bool   // has indexed ones too
+}
+
+// name is that of the function for n scalars.
+func (f family) name(n int, indexed bool) string {
+	if indexed {
+		return fmt.Sprintf("%sIndexed%d", f.prefix, n)
+	}
+	return fmt.Sprintf("%s%d", f.prefix, n)
+}
+
+// kinds lists what the family has: false for plain functions, true for indexed.
+func (f family) kinds() []bool {
+	if f.indexed {
+		return []bool{false, true}
+	}
+	return []bool{false}
 }
 
 func main() {
@@ -62,18 +79,18 @@ func dispatch(file string, amd64 bool, families []family, peaks map[string]strin
 	var b strings.Builder
 	fmt.Fprintf(&b, "%spackage kernel\n\nimport \"unsafe\"\n", header)
 	b.WriteString("\n// gemm runs the kernel for n scalars; a.index chooses the indexed one.\nfunc gemm(level Level, n int, a *gemmArgs) {\n\tif a.index != nil {\n\t\tgemmIndexed(level, n, a)\n\t\treturn\n\t}\n")
-	pick(&b, families, "")
+	pick(&b, families, false)
 	b.WriteString("}\n\nfunc gemmIndexed(level Level, n int, a *gemmArgs) {\n")
-	pick(&b, families, "Indexed")
+	pick(&b, families, true)
 	b.WriteString("}\n\n// gemmPeak runs n rounds of independent chains and returns their operations.\nfunc gemmPeak(level Level, n int) float64 {\n\tswitch level {\n")
 	for _, f := range families {
 		fmt.Fprintf(&b, "\tcase %s:\n\t\t%sPeak(n)\n\t\treturn %s * float64(n)\n", f.level, f.prefix, peaks[f.level])
 	}
 	b.WriteString("\t}\n\tpanic(\"kernel: no such kernel\")\n}\n")
 	for _, f := range families {
-		for _, kind := range []string{"", "Indexed"} {
+		for _, indexed := range f.kinds() {
 			for n := 1; n <= maxGroup; n++ {
-				fmt.Fprintf(&b, "\n//go:noescape\nfunc %s%s%d(a *gemmArgs)\n", f.prefix, kind, n)
+				fmt.Fprintf(&b, "\n//go:noescape\nfunc %s(a *gemmArgs)\n", f.name(n, indexed))
 			}
 		}
 		fmt.Fprintf(&b, "\n//go:noescape\nfunc %sPeak(n int)\n", f.prefix)
@@ -91,12 +108,15 @@ func dispatch(file string, amd64 bool, families []family, peaks map[string]strin
 	return os.WriteFile(file, src, 0o644)
 }
 
-func pick(b *strings.Builder, families []family, kind string) {
+func pick(b *strings.Builder, families []family, indexed bool) {
 	b.WriteString("\tswitch level {\n")
 	for _, f := range families {
+		if indexed && !f.indexed {
+			continue
+		}
 		fmt.Fprintf(b, "\tcase %s:\n\t\tswitch n {\n", f.level)
 		for n := 1; n <= maxGroup; n++ {
-			fmt.Fprintf(b, "\t\tcase %d:\n\t\t\t%s%s%d(a)\n\t\t\treturn\n", n, f.prefix, kind, n)
+			fmt.Fprintf(b, "\t\tcase %d:\n\t\t\t%s(a)\n\t\t\treturn\n", n, f.name(n, indexed))
 		}
 		b.WriteString("\t\t}\n")
 	}
