@@ -131,8 +131,8 @@ func (p *Packer) Columns() []int {
 // belongs to one goroutine and can be bound again, to spare its memory.
 type Packed struct {
 	// Active lists in ascending order the inputs that may differ from zero in the
-	// tile that Pack made last; nil means that all may. It lasts until the next
-	// Pack. Only models with categorical, boolean or indicator inputs have it.
+	// tile that Pack made last; nil means that all may, or that most do. It lasts
+	// until the next Pack.
 	Active []uint32
 
 	p      *Packer

@@ -20,8 +20,8 @@ func TestFloat32IsWithinTwoUlps(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 5))
 	worst := 0.0
 	for range 3000 {
-		mean := rng.NormFloat64() * math.Pow(10, 12*rng.Float64()-3)
-		scale := math.Abs(mean) * math.Pow(10, 3-10*rng.Float64()) // down to less than the spacing of float32
+		mean := float64(rng.NormFloat64() * math.Pow(10, 12*rng.Float64()-3)) // rounded: not fused into the difference below
+		scale := float64(math.Abs(mean) * math.Pow(10, 3-10*rng.Float64()))   // down to less than the spacing of float32
 		col := vae.Column{Name: "c", Kind: vae.Numeric, Transform: vae.Standardise, Head: vae.Gaussian,
 			Mean: []float64{mean}, Scale: []float64{scale}}
 		b := array.NewFloat32Builder(memory.DefaultAllocator)
