@@ -181,6 +181,7 @@ type Tile struct {
 	tileX []float32 // [Inputs][Rows]
 	a, b  []float32 // [widest][Rows], activations
 	part  []float32 // [2][longest run of outputs][Rows]
+	pairs []uint32  // [Pairs(most inputs of a layer)][Rows]; BF16 only
 
 	rowX, rowA, rowB, rowQ []float32 // [fewRows][stride]: inputs, activations, costs
 	rowMu, rowLV, rowKL    []float32 // [fewRows][latents up to a multiple of Lanes]
@@ -199,12 +200,18 @@ func (p *Plan) NewTile() *Tile {
 		longest = max(longest, h.n)
 	}
 	tile := func(f int) []float32 { return aligned[float32](f * Rows) }
+	t := &Tile{Missing: make([]uint64, n.Features), tileX: tile(n.Inputs),
+		Mu: tile(n.Latent), LogVar: tile(n.Latent), Z: tile(n.Latent), LatentKL: tile(n.Latent),
+		Out: tile(n.Features), Terms: tile(n.Features), a: tile(widest), b: tile(widest), part: tile(2 * longest)}
+	if p.level == BF16 {
+		t.pairs = aligned[uint32](Pairs(max(widest, n.Inputs)) * Rows)
+		return t
+	}
 	few := func() []float32 { return aligned[float32](fewRows * p.stride) }
 	latents := func() []float32 { return aligned[float32](fewRows * whole(n.Latent+Lanes-1)) }
-	return &Tile{Missing: make([]uint64, n.Features), tileX: tile(n.Inputs),
-		Mu: tile(n.Latent), LogVar: tile(n.Latent), Z: tile(n.Latent), LatentKL: tile(n.Latent),
-		Out: tile(n.Features), Terms: tile(n.Features), a: tile(widest), b: tile(widest), part: tile(2 * longest),
-		rowX: few(), rowA: few(), rowB: few(), rowQ: few(), rowMu: latents(), rowLV: latents(), rowKL: latents()}
+	t.rowX, t.rowA, t.rowB, t.rowQ = few(), few(), few(), few()
+	t.rowMu, t.rowLV, t.rowKL = latents(), latents(), latents()
+	return t
 }
 
 // Begin readies t for rows rows and says, by X and its strides, how they are to
@@ -213,7 +220,7 @@ func (p *Plan) NewTile() *Tile {
 func (p *Plan) Begin(t *Tile, rows int, detail bool) {
 	must(rows >= 1 && rows <= Rows, "rows of a tile out of range")
 	t.rows, t.Active = rows, nil
-	if rows <= fewRows && !detail {
+	if rows <= fewRows && !detail && p.level != BF16 { // bfloat16 has no row-major path
 		t.X, t.FeatureStride, t.RowStride = t.rowX, 1, p.stride
 		return
 	}
@@ -263,9 +270,13 @@ func (t *Tile) layers(level Level, layers []planLayer, x []float32, active []uin
 	y, spare := t.a, t.b
 	for i, l := range layers {
 		out := y[:l.out*Rows]
-		if i == 0 && active != nil {
+		switch {
+		case level == BF16:
+			t.round(x, l.cols.In)
+			l.cols.DensePairs(out, t.pairs, 0, l.cols.Groups(), l.fused, t.slices())
+		case i == 0 && active != nil:
 			l.cols.DenseIndexed(out, x, active, l.fused, t.slices())
-		} else {
+		default:
 			l.cols.Dense(out, x, l.fused, t.slices())
 		}
 		if l.act != Identity {
@@ -277,13 +288,32 @@ func (t *Tile) layers(level Level, layers []planLayer, x []float32, active []uin
 }
 
 // hidden takes the latents in Z through all of the decoder but its last layer.
-func (p *Plan) hidden(t *Tile) []float32 { return t.layers(p.level, p.decoder, t.Z, nil) }
+func (p *Plan) hidden(t *Tile) []float32 {
+	x := t.layers(p.level, p.decoder, t.Z, nil)
+	if p.level == BF16 {
+		t.round(x, p.heads[0].cols.In)
+	}
+	return x
+}
+
+// round makes the pairs of a layer's inputs that BF16 reads.
+func (t *Tile) round(x []float32, in int) { RoundPairs(BF16, t.pairs, x, in, t.slices()) }
+
+// outputsOf computes a run of the last layer's outputs, before their activation.
+// At BF16 it reads the pairs that round left.
+func (p *Plan) outputsOf(t *Tile, h planHead, y, x []float32) {
+	if p.level == BF16 {
+		h.cols.DensePairs(y, t.pairs, 0, h.cols.Groups(), Identity, t.slices())
+		return
+	}
+	h.cols.Dense(y, x, Identity, t.slices())
+}
 
 // addHead adds the value-dependent costs of a run of outputs to the rows' sums.
 func (p *Plan) addHead(t *Tile, h planHead, x, sums []float32) {
 	lo, hi, s := h.from*Rows, (h.from+h.n)*Rows, t.slices()
 	y, target := t.part[:h.n*Rows], t.tileX[lo:hi]
-	h.cols.Dense(y, x, Identity, s)
+	p.outputsOf(t, h, y, x)
 	if t.AnyMissing && anySet(t.Missing[h.from:h.from+h.n]) || h.kind == Categorical {
 		q := t.part[h.n*Rows : 2*h.n*Rows]
 		p.outActivation(h, y)
@@ -335,7 +365,7 @@ func (p *Plan) Decode(t *Tile) {
 	x := p.hidden(t)
 	for _, h := range p.heads {
 		y := t.Out[h.from*Rows : (h.from+h.n)*Rows]
-		h.cols.Dense(y, x, Identity, t.slices())
+		p.outputsOf(t, h, y, x)
 		p.outActivation(h, y)
 	}
 }
