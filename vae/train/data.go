@@ -307,7 +307,7 @@ func pack(ctx context.Context, c Config, d Data, spec *vae.Spec, s *split, train
 	features, inputs := spec.Inputs()
 	empty := func() *rows { return &rows{inputs: inputs, features: features} }
 	t.held = empty()
-	bytesPerRow := int64(4*inputs + features)
+	bytesPerRow := int64(4*inputs + 8*t.held.words())
 	t.capacity = int(min(max(c.Memory/bytesPerRow, int64(c.Batch)), math.MaxInt32))
 	if trainN*bytesPerRow <= c.Memory {
 		t.train = empty()
