@@ -40,7 +40,7 @@ type gemmArgs struct {
 	atX, atY, atW, atInit, left, groupY, groupInit, groupX, leftGroups uintptr // the kernel's own
 }
 
-// lanes is the number of rows in a slice, slices the number of slices in a tile.
+// lanes is the number of rows in a slice, tileSlices of slices in a tile.
 const (
 	lanes      = 16
 	tileSlices = Rows / lanes
@@ -107,6 +107,7 @@ const (
 	aheadPacked = 2048
 	aheadRows   = 256
 	aheadPanels = 2048
+	aheadInputs = 4 // rows of weights
 )
 
 // Peak runs n rounds of independent chains of fused multiply-adds in registers

@@ -69,6 +69,11 @@ func BenchmarkGemm(b *testing.B) {
 				all[k] = uint32(k)
 			}
 			run("cols", func() { p.Dense(y, x, ReLU, tileSlices) })
+			run("parts", func() { // as the last layer is run: the outputs stay in L1
+				for g := 0; g < p.Groups(); g += 8 {
+					p.DensePart(y, x, g, min(g+8, p.Groups()), Identity, tileSlices)
+				}
+			})
 			run("indexed", func() { p.DenseIndexed(y, x, all, ReLU, tileSlices) })
 			run("rows", func() { DenseRows(l, y, x, w, bias, in, out, ReLU) })
 			run("dx", func() { DenseInputFast(l, dx, y, w, in, out) })

@@ -47,7 +47,7 @@ func DenseInputFast(level Level, dx, dy, w []float32, in, out int) {
 	}
 	var zeros [maxGroup]float32
 	a := gemmArgs{x: ptr(dy), init: unsafe.Pointer(&zeros), k: out, slices: tileSlices, xk: Rows * 4, xs: lanes * 4,
-		wk: in * 4, wj: 4, yj: Rows * 4}
+		wk: in * 4, wj: 4, yj: Rows * 4, aheadW: aheadInputs * in * 4}
 	inGroups(level, &a, in, func(j, n int) {
 		a.y = unsafe.Add(ptr(dx), j*Rows*4)
 		a.w = unsafe.Add(ptr(w), j*4)
