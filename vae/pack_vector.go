@@ -161,7 +161,7 @@ func (b *Packed) narrow(s *step, f int, v []float32, valid uint64) (gone uint64)
 	if s.unit && notUnit(v) {
 		off, _ = outside(v)
 	}
-	bad := kernel.Pack32(b.p.level, lanes, v, norms.hi[f], norms.inv[f], norms.lo[f], MaxAbs)
+	bad := kernel.Pack32(b.p.level, lanes, v, nil, norms.hi[f], norms.inv[f], norms.lo[f], MaxAbs)
 	w.nonfinite |= bad & valid
 	w.misfit |= off & valid
 	if gone = w.all&^valid | off | bad; gone != 0 {

@@ -278,10 +278,10 @@ func vecSumSquaresAVX2(v *float32, n int, total *float64)
 func vecSumSquaresAVX512(v *float32, n int, total *float64)
 
 //go:noescape
-func vecPack32AVX2(dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
+func vecPack32AVX2(dst, src, ahead *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
 
 //go:noescape
-func vecPack32AVX512(dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
+func vecPack32AVX512(dst, src, ahead *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
 
 //go:noescape
 func vecPack64AVX2(dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64)

@@ -143,7 +143,7 @@ func vecScaleNEON(dst *float32, n int, s float32)
 func vecSumSquaresNEON(v *float32, n int, total *float64)
 
 //go:noescape
-func vecPack32NEON(dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
+func vecPack32NEON(dst, src, ahead *float32, slices int, hi, inv, lo, limit float32, bad *uint64)
 
 //go:noescape
 func vecPack64NEON(dst *float32, src *float64, slices int, mean, inv float64, limit float32, bad *uint64)

@@ -80,7 +80,7 @@ func BenchmarkVecMove(b *testing.B) {
 	benchLevels(b, "gather", func(l Level) { vecGatherRows(l, tile, &rows, n) })
 	benchLevels(b, "chain_1_row", func(l Level) { clear(acc); vecChain(l, acc, tile, n, n) })
 	benchLevels(b, "chain_6_rows", func(l Level) { clear(acc6); vecChain(l, acc6, tile, n, n) })
-	benchLevels(b, "pack32_64_values", func(l Level) { Pack32(l, blocks[:Rows], tile[:Rows], 0.1, 2, 0, 9) })
+	benchLevels(b, "pack32_64_values", func(l Level) { Pack32(l, blocks[:Rows], tile[:Rows], nil, 0.1, 2, 0, 9) })
 	benchLevels(b, "pack64_64_values", func(l Level) { Pack64(l, blocks[:Rows], wide, 0.1, 2, 9) })
 	benchLevels(b, "pack_row", func(l Level) { PackRow(l, blocks[:n], tile[:n], tile[:n], tile[:n], 9) })
 }

@@ -175,7 +175,7 @@ func moveCalls() []call {
 		{"pack", func(l Level, n int, b *buffers) [][]float32 {
 			n = min(n, Rows)
 			dst, src := b.alloc(n), b.normal(n)
-			bad := Pack32(l, dst, src, 0.1, 1.7, 1e-9, 2)
+			bad := Pack32(l, dst, src, nil, 0.1, 1.7, 1e-9, 2)
 			return [][]float32{dst, {float32(bad)}}
 		}, true},
 		{"pack of float64", func(l Level, n int, b *buffers) [][]float32 {

@@ -43,13 +43,13 @@ func vecGatherRows(l Level, dst []float32, rows *[Rows]*float32, n int) {
 // hi = float32(mean), inv = 1/scale and lo = float32((mean-hi)/scale) that is
 // (v-mean)/scale. A value that is NaN or infinite becomes 0 and sets its bit in
 // bad. All levels give the same bits, Generic too. It asks the memory for the
-// next 256 bytes of the column, which need not exist. It panics when the lengths
-// do not fit.
-func Pack32(l Level, dst, src []float32, hi, inv, lo, limit float32) (bad uint64) {
+// 256 bytes at ahead, which are to be packed soon and need not exist; nil is none.
+// It panics when the lengths do not fit.
+func Pack32(l Level, dst, src []float32, ahead *float32, hi, inv, lo, limit float32) (bad uint64) {
 	n := len(src)
 	must(n <= Rows && len(dst) >= n, "pack of lengths that do not fit")
 	i := whole(n)
-	if i > 0 && !nativePack32(l, &dst[0], &src[0], i/Lanes, hi, inv, lo, limit, &bad) {
+	if i > 0 && !nativePack32(l, &dst[0], &src[0], ahead, i/Lanes, hi, inv, lo, limit, &bad) {
 		i = 0
 	}
 	for ; i < n; i++ {

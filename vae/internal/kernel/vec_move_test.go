@@ -179,7 +179,7 @@ func (s standard) split() (hi, inv, lo float32) {
 
 func (s standard) pack32(l Level, dst, src []float32) uint64 {
 	hi, inv, lo := s.split()
-	return Pack32(l, dst, src, hi, inv, lo, s.limit)
+	return Pack32(l, dst, src, nil, hi, inv, lo, s.limit)
 }
 
 // TestFMA32 is against exact arithmetic.

@@ -556,12 +556,12 @@ func nativeSumSquares(l Level, v *float32, n int, total *float64) bool {
 	return true
 }
 
-func nativePack32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
+func nativePack32(l Level, dst, src, ahead *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
 	switch l {
 	case AVX2:
-		vecPack32AVX2(dst, src, slices, hi, inv, lo, limit, bad)
+		vecPack32AVX2(dst, src, ahead, slices, hi, inv, lo, limit, bad)
 	case AVX512, BF16:
-		vecPack32AVX512(dst, src, slices, hi, inv, lo, limit, bad)
+		vecPack32AVX512(dst, src, ahead, slices, hi, inv, lo, limit, bad)
 	default:
 		return false
 	}

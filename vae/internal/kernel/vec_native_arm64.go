@@ -464,10 +464,10 @@ func nativeSumSquares(l Level, v *float32, n int, total *float64) bool {
 	return true
 }
 
-func nativePack32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
+func nativePack32(l Level, dst, src, ahead *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
 	switch l {
 	case NEON:
-		vecPack32NEON(dst, src, slices, hi, inv, lo, limit, bad)
+		vecPack32NEON(dst, src, ahead, slices, hi, inv, lo, limit, bad)
 	default:
 		return false
 	}

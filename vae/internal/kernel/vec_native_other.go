@@ -122,7 +122,7 @@ func nativeScale(l Level, dst *float32, n int, s float32) bool { return false }
 
 func nativeSumSquares(l Level, v *float32, n int, total *float64) bool { return false }
 
-func nativePack32(l Level, dst, src *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
+func nativePack32(l Level, dst, src, ahead *float32, slices int, hi, inv, lo, limit float32, bad *uint64) bool {
 	return false
 }
 

@@ -368,6 +368,8 @@ func (a *amd64) address(fr *frame, in *instr) bool {
 		fr.say("XORL %s, %s", r(), r())
 	case opStoreWord:
 		fr.say("MOVQ %s, (%s)", fr.general(in.arg), r())
+	case opPrefetchNear:
+		fr.say("PREFETCHT0 %d(%s)", in.imm, r())
 	case opPrefetch:
 		fr.say("PREFETCHT1 %d(%s)", in.imm, r())
 	case opJumpZero:

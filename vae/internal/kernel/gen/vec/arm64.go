@@ -303,6 +303,8 @@ func (a arm64) address(fr *frame, in *instr) bool {
 		fr.say("MOVD $0, %s", r())
 	case opStoreWord:
 		fr.say("MOVD %s, (%s)", fr.general(in.arg), r())
+	case opPrefetchNear:
+		fr.say("PRFM %d(%s), PLDL1KEEP", in.imm, r())
 	case opPrefetch:
 		fr.say("PRFM %d(%s), PLDL2KEEP", in.imm, r())
 	case opJumpZero:

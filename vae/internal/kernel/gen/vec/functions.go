@@ -53,7 +53,7 @@ func functions() []*function {
 		{name: "Scale", params: params("dst *float32, n int, s float32")},
 		{name: "SumSquares", params: params("v *float32, n int, total *float64")},
 
-		{name: "Pack32", params: params("dst src *float32, slices int, hi inv lo limit float32, bad *uint64")},
+		{name: "Pack32", params: params("dst src ahead *float32, slices int, hi inv lo limit float32, bad *uint64")},
 		{name: "Pack64", params: params("dst *float32, src *float64, slices int, mean inv float64, limit float32, bad *uint64")},
 		{name: "PackRow", params: params("v hi inv lo *float32, n int, limit float32, bad *uint64")},
 		{name: "Transpose", params: params("dst src *float32, n int")},

@@ -66,7 +66,8 @@ const (
 	opAndImm
 	opZero
 	opStoreWord
-	opPrefetch
+	opPrefetch     // into the second-level cache
+	opPrefetchNear // into the first-level cache
 	opLabel
 	opJumpZero
 	opJumpNotImm

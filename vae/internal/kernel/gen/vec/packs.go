@@ -17,14 +17,14 @@ func (p *program) slicesOf(body func(slice int)) {
 }
 
 func pack32(p *program) {
-	p.arg("dst", "src", "slices")
+	p.arg("dst", "src", "ahead", "slices")
 	p.reg(opZero, "word", "", 0)
 	hi, inv, lo, limit := p.scalar("hi"), p.scalar("inv"), p.scalar("lo"), p.scalar("limit")
 	minusLo := p.pin(p.xor(lo, signBit))
 	low := p.pin(p.xor(limit, signBit))
 	p.release(lo)
 	p.slicesOf(func(s int) {
-		p.reg(opPrefetch, "src", "", 256+64*s)
+		p.reg(opPrefetchNear, "ahead", "", 64*s)
 		for i := range p.pieces() {
 			off := 64*s + i*p.bytes()
 			v := p.load("src", off)
