@@ -27,6 +27,7 @@ type benchFlags struct {
 	seconds          float64
 	precision        vae.Precision
 	json             bool
+	asked            bool // for these batches, not the usual ones
 }
 
 func (a *app) bench() *cobra.Command {
@@ -45,6 +46,7 @@ func (a *app) bench() *cobra.Command {
 			if f.model != "" && cmd.Flags().Changed("nets") {
 				return usage("--nets are the nets without a model: give --model or --nets")
 			}
+			f.asked = cmd.Flags().Changed("batches")
 			if err := f.validate(); err != nil {
 				return &exitError{ExitUsage, err}
 			}
@@ -67,8 +69,11 @@ func (a *app) bench() *cobra.Command {
 // peakTime is how long the core's ceiling is looked for.
 const peakTime = 200 * time.Millisecond
 
-// largestBatch bounds the memory of the rows that are made up.
-const largestBatch = 1 << 20
+// The rows that are made up take rowMemory at most, and are largestBatch at most.
+const (
+	largestBatch = 1 << 20
+	rowMemory    = 1 << 30
+)
 
 // validate reports every flag whose value cannot be.
 func (f *benchFlags) validate() error {
@@ -100,7 +105,8 @@ func (f *benchFlags) validate() error {
 
 // A subject is a model to measure and what makes its rows.
 type subject struct {
-	name  string
+	name  string // for people
+	key   string // for programs
 	model func() (*vae.Model, error)
 	rows  func(m *vae.Model, n int) (arrow.Record, error)
 	most  int // largest batch
@@ -113,7 +119,8 @@ func (a *app) subjects(f benchFlags) ([]subject, error) {
 			return nil, err
 		}
 		rows := func(m *vae.Model, n int) (arrow.Record, error) { return bench.Rows(&m.Spec, n, 1) }
-		return []subject{{m.ID(), func() (*vae.Model, error) { return m, nil }, rows, largestBatch}}, nil
+		_, inputs := m.Spec.Inputs()
+		return []subject{{m.ID(), m.ID(), func() (*vae.Model, error) { return m, nil }, rows, min(largestBatch, rowMemory/(8*inputs))}}, nil
 	}
 	var out []subject
 	for _, name := range f.nets {
@@ -121,8 +128,12 @@ func (a *app) subjects(f benchFlags) ([]subject, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, subject{"net " + name, func() (*vae.Model, error) { return n.Model(n.RandomWeights(1)) },
-			func(_ *vae.Model, rows int) (arrow.Record, error) { return n.Record(rows), nil }, n.MaxBatch})
+		most := n.MaxBatch
+		if f.asked {
+			most = min(largestBatch, rowMemory/(4*n.Encoder[0]))
+		}
+		out = append(out, subject{"net " + name, name, func() (*vae.Model, error) { return n.Model(n.RandomWeights(1)) },
+			func(_ *vae.Model, rows int) (arrow.Record, error) { return n.Record(rows), nil }, most})
 	}
 	return out, nil
 }
@@ -149,58 +160,43 @@ func (a *app) benchVerb(ctx context.Context, f benchFlags) error {
 	return nil
 }
 
+// fitting returns the batches that a subject's rows suffice for, and notes of
+// the others.
+func (s *subject) fitting(batches []int) (fit []int, notes []string) {
+	for _, b := range batches {
+		if b <= s.most {
+			fit = append(fit, b)
+		} else {
+			notes = append(notes, fmt.Sprintf("batch %s is left out: the largest of %s is %s rows", count(int64(b)), s.name, count(int64(s.most))))
+		}
+	}
+	return fit, notes
+}
+
 // measure measures one model and prints its figures.
 func (a *app) measure(ctx context.Context, s subject, f benchFlags, machine bench.Machine) error {
 	m, err := s.model()
 	if err != nil {
 		return err
 	}
-	most := 1
-	for _, b := range f.batches {
-		if b <= s.most {
-			most = max(most, b)
+	batches, notes := s.fitting(f.batches)
+	var figures []bench.Figure
+	if len(batches) > 0 {
+		if figures, err = a.sweep(ctx, s, m, f, batches, machine, &notes); err != nil {
+			return err
 		}
 	}
-	rec, err := s.rows(m, most)
-	if err != nil {
-		return err
-	}
-	defer rec.Release()
-	p := a.progress()
-	defer p.done()
-	var figures []bench.Figure
-	var notes []string
-	var failed error
-	points := len(f.batches) * len(f.workers)
-	sweep := bench.Sweep{Model: m, Batches: f.batches, Workers: f.workers, Precision: f.precision, Peak: machine.Peak,
-		Long: time.Duration(f.seconds * float64(time.Second)),
-		Each: func(g bench.Figure) {
-			figures = append(figures, g)
-			p.show(func(time.Duration) string {
-				return fmt.Sprintf("%s: %d of %d points, batch %d: %s rows/s", s.name, len(figures), points, g.Batch, count(int64(g.RowsPerSec)))
-			})
-			if f.json {
-				failed = errors.Join(failed, json.NewEncoder(a.out).Encode(struct {
-					Net       string        `json:"net"`
-					Precision vae.Precision `json:"precision"`
-					bench.Figure
-					bench.Machine
-				}{s.name, f.precision, g, machine}))
-			}
-		},
-		Skipped: func(g bench.Point, why string) {
-			notes = append(notes, fmt.Sprintf("batch %d with %d workers is left out: %s", g.Batch, g.Workers, why))
-		}}
-	if err := sweep.Run(ctx, rec); err != nil {
-		return err
-	}
-	p.done()
 	if f.json {
-		return failed
+		for _, n := range notes {
+			a.say("elbo: bench: note: %s", n)
+		}
+		return nil
 	}
 	fmt.Fprintf(a.out, "\n%s: %s, %s multiply-adds a row\n\n", s.name, networkLine(&m.Spec, m.Size()), count(int64(m.Size().MultiplyAdds)))
-	if err := a.benchTable(figures); err != nil {
-		return err
+	if len(figures) > 0 {
+		if err := a.benchTable(figures, f.precision); err != nil {
+			return err
+		}
 	}
 	for _, n := range notes {
 		fmt.Fprintf(a.out, "note: %s\n", n)
@@ -208,20 +204,77 @@ func (a *app) measure(ctx context.Context, s subject, f benchFlags, machine benc
 	return a.benchChart(figures)
 }
 
-func (a *app) benchTable(figures []bench.Figure) error {
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "BATCH\tWORKERS\tROWS/S\tGFLOP/S\t% OF PEAK\tBYTES/ROW\tP50 US\tP99 US\t")
-	for _, f := range figures {
-		fmt.Fprintf(w, "%d\t%d\t%s\t%.1f\t%.0f\t%.0f\t%s\t%s\t\n", f.Batch, f.Workers, count(int64(f.RowsPerSec)), f.GFLOPS, f.PercentOfPeak,
-			f.BytesPerRow, microseconds(f.P50), microseconds(f.P99))
+// sweep measures a model at the given batches, prints each figure at once for
+// --json, and adds a note for each point that it leaves out.
+func (a *app) sweep(ctx context.Context, s subject, m *vae.Model, f benchFlags, batches []int, machine bench.Machine, notes *[]string) ([]bench.Figure, error) {
+	rec, err := s.rows(m, slices.Max(batches))
+	if err != nil {
+		return nil, err
 	}
-	return w.Flush()
+	defer rec.Release()
+	p := a.progress()
+	defer p.done()
+	var figures []bench.Figure
+	var failed error
+	points := len(batches) * len(f.workers)
+	sweep := bench.Sweep{Model: m, Batches: batches, Workers: f.workers, Precision: f.precision, Peak: machine.Peak,
+		Long: time.Duration(f.seconds * float64(time.Second)),
+		Each: func(g bench.Figure) {
+			figures = append(figures, g)
+			p.show(func(time.Duration) string {
+				return fmt.Sprintf("%s: %d of %d points, batch %s: %s rows/s", s.name, len(figures), points, count(int64(g.Batch)), count(int64(g.RowsPerSec)))
+			})
+			if f.json {
+				failed = errors.Join(failed, json.NewEncoder(a.out).Encode(struct {
+					Net       string        `json:"net"`
+					Precision vae.Precision `json:"precision"`
+					bench.Figure
+					bench.Machine
+				}{s.key, f.precision, g, machine}))
+			}
+		},
+		Skipped: func(g bench.Point, why string) {
+			*notes = append(*notes, fmt.Sprintf("batch %s with %s is left out: %s", count(int64(g.Batch)), workersText(g.Workers), why))
+		}}
+	return figures, errors.Join(sweep.Run(ctx, rec), failed)
+}
+
+func workersText(n int) string {
+	if n == 1 {
+		return "1 worker"
+	}
+	return fmt.Sprintf("%d workers", n)
+}
+
+func (a *app) benchTable(figures []bench.Figure, p vae.Precision) error {
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "BATCH\tWORKERS\tROWS/S\tGFLOP/S\tROWS/CPU-S\t% OF PEAK\tP50 US\tP99 US\t")
+	for _, f := range figures {
+		byCPU, peak := "-", "-"
+		if f.RowsPerCPU > 0 {
+			byCPU = count(int64(f.RowsPerCPU))
+		}
+		if f.PercentOfPeak > 0 {
+			peak = fmt.Sprintf("%.0f", f.PercentOfPeak)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%s\t%.1f\t%s\t%s\t%s\t%s\t\n", count(int64(f.Batch)), f.Workers, count(int64(f.RowsPerSec)), f.GFLOPS,
+			byCPU, peak, microseconds(f.P50), microseconds(f.P99))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.out, "\n%s, %.4g bytes a row in its columns. ROWS/S and GFLOP/S: all workers, by the clock; ROWS/CPU-S and\n"+
+		"%% OF PEAK: one core, by processor time, which other load moves less; P50 and P99: of one call.\n", p, figures[0].BytesPerRow)
+	return err
 }
 
 // microseconds writes three figures of what is short and whole numbers of the rest.
 func microseconds(us float64) string {
-	if us < 100 {
-		return fmt.Sprintf("%.3g", us)
+	switch {
+	case us < 9.995:
+		return fmt.Sprintf("%.2f", us)
+	case us < 99.95:
+		return fmt.Sprintf("%.1f", us)
 	}
 	return count(int64(math.Round(us)))
 }
@@ -237,13 +290,13 @@ func (a *app) benchChart(figures []bench.Figure) error {
 	for _, f := range figures {
 		if f.Workers != last {
 			last = f.Workers
-			fmt.Fprintf(&b, "\nrows/s by batch, %d workers\n", f.Workers)
+			fmt.Fprintf(&b, "\nrows/s by batch, %s\n", workersText(f.Workers))
 		}
 		text := count(int64(f.RowsPerSec))
-		room := a.width() - len("1048576 ▏ ") - len("1,000,000,000")
+		room := a.width() - len("1,048,576 ▏ ") - len("1,000,000,000")
 		cells := int(math.Round(f.RowsPerSec / most * float64(max(room, 8))))
-		fmt.Fprintf(&b, "%7d ▏%s %s\n", f.Batch, strings.Repeat("█", cells), text)
+		fmt.Fprintf(&b, "%9s ▏%s %s\n", count(int64(f.Batch)), strings.Repeat("█", cells), text)
 	}
-	_, err := fmt.Fprint(a.out, strings.ReplaceAll(b.String(), ", 1 workers", ", 1 worker"))
+	_, err := fmt.Fprint(a.out, b.String())
 	return err
 }
