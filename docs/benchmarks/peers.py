@@ -13,8 +13,7 @@ import numpy as np
 NETS = {"A": ([784, 128, 64, 32, 4], [2, 256, 128, 64, 784]),  # encoder, whose outputs are mu and log variance, and decoder
         "B": ([32, 64, 32, 16], [8, 32, 64, 32]),
         "C": ([1024, 1024, 512, 128], [64, 512, 1024, 1024])}
-LARGEST, TRAIN_BATCHES = {"C": 4096}, [128, 1024]  # as elbo's side has them
-CHECKED, TOLERANCE = 64, 1e-3
+LARGEST, TRAIN_BATCHES, CHECKED, TOLERANCE = {"C": 4096}, [128, 1024], 64, 1e-3  # the first three as elbo's side has them
 
 def shapes(net):
     """(inputs, outputs) of each layer of the encoder, and of the decoder."""
@@ -85,8 +84,8 @@ def ort(sides, transposed):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    gathers = [lambda cols: np.stack(cols, 1), lambda cols: np.ascontiguousarray(stack(cols).T)]
-    return [lambda cols, layout=layout: session.run(None, {"x": layout(cols)}) for layout in ([stack] if transposed else gathers)]
+    layouts = [stack] if transposed else [lambda cols: np.stack(cols, 1), lambda cols: np.ascontiguousarray(stack(cols).T)]
+    return [lambda cols, layout=layout: session.run(None, {"x": layout(cols)}) for layout in layouts]
 
 def torch_rows(sides, jit):
     """Rows gathered from the columns, or a transposed view of the stacked columns: BLAS can take it as it is."""
@@ -231,8 +230,8 @@ def main(o, folder):
     if "elbo" in systems:
         table("elbo's rate as a multiple of the other's, median of the rounds", systems[1:], points,
               lambda s, p: f"{statistics.median(a / b for a, b in zip(rates['elbo', p], rates[s, p])):.2f}")
-    print("".join(f"\nskipped: {s}" for s in skipped) + "".join(f"\nFAILED: {s}" for s in faults.values()))
-    return 1 if faults else 0
+    print("".join([f"\nskipped: {s}" for s in skipped] + [f"\nFAILED: {s}" for s in faults.values()]))
+    return bool(faults)
 
 if __name__ == "__main__":
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
