@@ -99,7 +99,7 @@ def torch_rows(sides, jit):
         module = torch.nn.Module()
         module.forward = run
         run = torch.jit.freeze(torch.jit.trace(module.eval(), torch.zeros(CHECKED, sides[0][0][0].shape[1])))
-    layouts = [lambda cols: torch.stack(cols, 1), lambda cols: torch.stack(cols).t()]
+    layouts = [lambda cols: torch.stack(cols, 1), lambda cols: torch.cat(cols).view(len(cols), -1).t()]
     return [torch.inference_mode()(lambda cols, f=f: run(f(cols))) for f in layouts]
 
 def numpy_chain(sides, tile=256):
