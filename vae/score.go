@@ -16,6 +16,8 @@ import (
 type Options struct {
 	// Top is how many columns to blame; 0 means 5, below 0 none.
 	Top int
+	// ScoresOnly leaves P and Anomaly of the Result empty and blames no column.
+	ScoresOnly bool
 	// TopAll blames columns for every row, not only for those over the limit.
 	TopAll         bool
 	Contributions  bool // Result.Columns and Result.Latents
@@ -56,9 +58,9 @@ type Result struct {
 	Recon   []float32  // [R] reconstruction error: negative log-likelihood summed over columns, nats
 	KL      []float32  // [R] KL(q(z|x), N(0,1)) summed over latents, nats
 	Score   []float32  // [R] Recon + KL
-	P       []float64  // [R] tail probability of Score among held-out normal rows
+	P       []float64  // [R] tail probability of Score among held-out normal rows; empty with ScoresOnly
 	Flags   []RowFlags // [R]
-	Anomaly []bool     // [R] Score above the model's limit
+	Anomaly []bool     // [R] Score above the model's limit; empty with ScoresOnly
 	Error   []float32  // [R] mean squared error over observed features on the standardised scale
 	Columns []float32  // [R][columns] contribution of each column to Recon, nats
 	Latents []float32  // [R][latent] contribution of each latent to KL, nats
@@ -104,6 +106,9 @@ func (m *Model) NewScorer(schema *arrow.Schema, o Options) (*Scorer, error) {
 	if o.Top == 0 {
 		o.Top = 5
 	}
+	if o.ScoresOnly {
+		o.Top = -1
+	}
 	s := newScorer(m, plan)
 	s.opts, s.packer = o, packer
 	return s, nil
@@ -135,9 +140,11 @@ func (s *Scorer) Score(rec arrow.Record) (*Result, error) {
 func (s *Scorer) reserve(rows int) {
 	r, latent := &s.res, s.m.net.Latent
 	r.Recon, r.KL, r.Score = resize(r.Recon, rows), resize(r.KL, rows), resize(r.Score, rows)
-	r.P, r.Flags, r.Anomaly = resize(r.P, rows), resize(r.Flags, rows), resize(r.Anomaly, rows)
-	r.Top = resize(r.Top, rows)
-	clear(r.Top)
+	r.Flags = resize(r.Flags, rows)
+	if !s.opts.ScoresOnly {
+		r.P, r.Anomaly, r.Top = resize(r.P, rows), resize(r.Anomaly, rows), resize(r.Top, rows)
+		clear(r.Top)
+	}
 	if s.opts.Error {
 		r.Error = resize(r.Error, rows)
 	}
@@ -174,6 +181,9 @@ func (s *Scorer) tile(from, n int) {
 		recon, kl := bounded(t.Recon[i]), bounded(t.KL[i])
 		score := recon + kl
 		r.Recon[from+i], r.KL[from+i], r.Score[from+i] = recon, kl, score
+		if o.ScoresOnly {
+			continue
+		}
 		r.P[from+i] = cal.P(float64(score))
 		r.Anomaly[from+i] = float64(score) > cal.Limit
 		flagged = flagged || r.Anomaly[from+i]

@@ -180,3 +180,16 @@ func TestRebuiltFieldsMatchRebuild(t *testing.T) {
 		t.Errorf("no rows: %v, %v", res, err)
 	}
 }
+
+func TestScoresOnlyAreTheSameScores(t *testing.T) {
+	m := mixedModel(t)
+	rec := mixedRecord(300, 11)
+	defer rec.Release()
+	whole, few := mustScore(t, m, rec, vae.Options{}), mustScore(t, m, rec, vae.Options{ScoresOnly: true})
+	if !reflect.DeepEqual(few.Score, whole.Score) || !reflect.DeepEqual(few.Recon, whole.Recon) || !reflect.DeepEqual(few.Flags, whole.Flags) {
+		t.Error("scores alone differ from scores with all else")
+	}
+	if len(few.P) > 0 || len(few.Anomaly) > 0 || len(few.Top) > 0 {
+		t.Errorf("P %v, Anomaly %v, Top %v: want none", few.P, few.Anomaly, few.Top)
+	}
+}

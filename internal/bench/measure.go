@@ -108,7 +108,7 @@ type team struct {
 func newTeam(m *vae.Model, rec arrow.Record, p Point) (*team, error) {
 	t := &team{batch: p.Batch, group: max(1, 64/p.Batch)}
 	for w := range p.Workers {
-		s, err := m.NewScorer(rec.Schema(), vae.Options{Top: -1, Precision: p.Precision})
+		s, err := m.NewScorer(rec.Schema(), vae.Options{ScoresOnly: true, Precision: p.Precision})
 		if err != nil {
 			t.release()
 			return nil, err

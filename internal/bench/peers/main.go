@@ -173,7 +173,7 @@ func score(n bench.Net, s settings, out io.Writer) error {
 // rates measures a model at every batch, and proves that it does the same job:
 // the squared error and the KL divergence of the first rows.
 func rates(n bench.Net, s settings, m *vae.Model, rec arrow.Record, precision string, p vae.Precision, out io.Writer) error {
-	scorer, err := m.NewScorer(rec.Schema(), vae.Options{Top: -1, Precision: p})
+	scorer, err := m.NewScorer(rec.Schema(), vae.Options{ScoresOnly: true, Precision: p})
 	if err != nil {
 		return err
 	}
