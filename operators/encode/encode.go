@@ -49,7 +49,9 @@ func (o *Operator) Bind(in *arrow.Schema) (*arrow.Schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.scorers.New = func() (*vae.Scorer, error) { return o.c.Model.NewScorer(in, vae.Options{ScoresOnly: true, Latent: true}) }
+	o.scorers.New = func() (*vae.Scorer, error) {
+		return o.c.Model.NewScorer(in, vae.Options{ScoresOnly: true, Latent: true})
+	}
 	first, err := o.scorers.New()
 	if err != nil {
 		return nil, fmt.Errorf("the input does not have the columns of model %s: %w", o.c.Model.Name, err)
