@@ -11,6 +11,7 @@ package score
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -139,6 +140,10 @@ func (o *Operator) Bind(in *arrow.Schema) (*arrow.Schema, error) {
 		Error: o.c.Error, Samples: o.c.Samples, Seed: o.c.Seed, Precision: o.c.Precision}
 	o.scorers.New = func() (*vae.Scorer, error) { return o.c.Model.NewScorer(in, opts) }
 	first, err := o.scorers.New()
+	var schema *vae.SchemaError
+	if err != nil && !errors.As(err, &schema) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the input does not have the columns of model %s: %w", o.c.Model.Name, err)
 	}
