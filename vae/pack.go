@@ -142,7 +142,6 @@ type Packed struct {
 	base   []unsafe.Pointer // of each column: its first row's number, where flat
 	nulls  []int32          // columns of runs with nulls, ascending
 	codes  []uint8          // levels of dictionaries, where bound says
-	own    []uint64         // what Tile passes to Pack as missing
 	active []uint32         // room for Active
 	work   work
 }
@@ -175,28 +174,6 @@ func (p *Packer) BindTo(b *Packed, rec arrow.Record) error {
 		}
 	}
 	return nil
-}
-
-// Tile packs rows [from, from+n), n at most TileRows, into x [inputs][TileRows]
-// and mask [features][TileRows] (1 observed, 0 missing), feature-major; lanes
-// from n on are zero. flags[0:n] is set.
-func (b *Packed) Tile(from, n int, x, mask []float32, flags []RowFlags) {
-	missing := b.own
-	if len(missing) != b.p.features {
-		missing = make([]uint64, b.p.features)
-		b.own = missing
-	}
-	if n <= TileRows-sliceRows {
-		clear(x)
-	}
-	b.Pack(from, n, x, TileRows, 1, missing, flags)
-	for f, m := range missing {
-		lanes := mask[f*TileRows : (f+1)*TileRows]
-		for r := range lanes[:n] {
-			lanes[r] = float32(1 &^ (m >> r) & 1)
-		}
-		clear(lanes[n:])
-	}
 }
 
 // featureColumn returns, for every feature, its column and its place in it.

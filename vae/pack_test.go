@@ -55,10 +55,15 @@ func packed(t testing.TB, cols []vae.Column, rec arrow.Record) (x, mask [][]floa
 		t.Fatal(err)
 	}
 	features, inputs := spec.Inputs()
-	xs, ms := make([]float32, inputs*vae.TileRows), make([]float32, features*vae.TileRows)
+	xs, ms, missing := make([]float32, inputs*vae.TileRows), make([]float32, features*vae.TileRows), make([]uint64, features)
 	flags = make([]vae.RowFlags, vae.TileRows)
 	n := int(rec.NumRows())
-	b.Tile(0, n, xs, ms, flags)
+	b.Pack(0, n, xs, vae.TileRows, 1, missing, flags)
+	for f, m := range missing {
+		for r := range n {
+			ms[f*vae.TileRows+r] = float32(1 &^ (m >> r) & 1)
+		}
+	}
 	rows := func(tile []float32) (out [][]float32) {
 		for r := range n {
 			var row []float32

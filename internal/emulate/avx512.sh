@@ -43,7 +43,7 @@ default test
 label test
   kernel vmlinuz
   initrd initrd
-  append console=ttyS0,115200 quiet loglevel=0 panic=-1 reboot=t nokaslr mitigations=off tsc=reliable no_timer_check acpi=off noapic nosmp lpj=1000000 random.trust_cpu=on nopku no5lvl clearcpuid=fsrm ${EMULATE_APPEND:-}
+  append console=ttyS0,115200 quiet loglevel=0 panic=-1 reboot=t nokaslr mitigations=off tsc=reliable no_timer_check acpi=off noapic nosmp lpj=1000000 random.trust_cpu=on nopku no5lvl clearcpuid=fsrm noxsaves ${EMULATE_APPEND:-}
 END
 xorriso -as mkisofs -quiet -o "$work/boot.iso" -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table "$work/iso" 2>"$work/xorriso.log" ||
 	{ cat "$work/xorriso.log" >&2; exit 1; }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -34,6 +35,23 @@ func run() (code int, err error) {
 		if err := syscall.Mount(m.kind, m.dir, m.kind, 0, ""); err != nil {
 			return 125, fmt.Errorf("mount %s: %w", m.dir, err)
 		}
+	}
+	// A kernel that finds fault with the XSAVE area switches AVX off, and tests
+	// that ask for the CPU's levels then pass without having tested any.
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return 125, err
+	}
+	flags := strings.Fields(string(info))
+	for _, f := range []string{"fma", "avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl"} {
+		if !slices.Contains(flags, f) {
+			return 125, fmt.Errorf("this machine has no %s", f)
+		}
+	}
+	if slices.Contains(flags, "avx512_bf16") {
+		fmt.Println("guest: AVX-512 with BF16")
+	} else {
+		fmt.Println("guest: AVX-512 without BF16")
 	}
 	raw, err := os.ReadFile("/job")
 	if err != nil {
