@@ -43,7 +43,7 @@ default test
 label test
   kernel vmlinuz
   initrd initrd
-  append console=ttyS0,115200 quiet loglevel=0 panic=-1 reboot=t nokaslr mitigations=off tsc=reliable no_timer_check acpi=off noapic nosmp lpj=1000000 random.trust_cpu=on nopku no5lvl clearcpuid=fsrm noxsaves ${EMULATE_APPEND:-}
+  append console=ttyS0,115200 quiet loglevel=0 panic=-1 reboot=t nokaslr mitigations=off tsc=reliable no_timer_check acpi=off noapic nosmp lpj=1000000 random.trust_cpu=on nopku no5lvl clearcpuid=fsrm,xsaves,xsavec ${EMULATE_APPEND:-}
 END
 xorriso -as mkisofs -quiet -o "$work/boot.iso" -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table "$work/iso" 2>"$work/xorriso.log" ||
 	{ cat "$work/xorriso.log" >&2; exit 1; }
@@ -60,7 +60,7 @@ machine=$!
 while kill -0 "$machine" 2>/dev/null && ! grep -qs $'^guest: exit [0-9]*\r' "$work/serial"; do sleep 0.5; done
 kill "$machine" 2>/dev/null || true
 status=0
-wait "$machine" || status=$?
+wait "$machine" 2>/dev/null || status=$?
 [ -e "$work/serial" ] || [ "$status" = 124 ] || [ "$status" = 137 ] || { tail -n 30 "$work/screen" "$work/log" >&2; echo "emulate: $BOCHS did not start" >&2; exit 1; }
 touch "$work/serial"
 tr -d '\r' <"$work/serial" >"$work/out"
