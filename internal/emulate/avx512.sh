@@ -72,7 +72,7 @@ if [ -z "$code" ]; then
 		exit 4
 	fi
 	tail -n 5 "$work/log" >&2
-	echo "emulate: the machine ended without a result" >&2
+	echo "emulate: the machine ended without a result (status $status)" >&2
 	exit 1
 fi
 exit "$code"
