@@ -25,6 +25,7 @@ type entry struct {
 	mark   Mark
 	need   []uint64
 	states map[string][]byte // behind the batch; nil for most
+	seal   bool              // the source waits for this commit
 }
 
 func (l *ledger) add(en entry) {
@@ -119,7 +120,8 @@ func (e *engine) commitReady(ctx context.Context, atLeast int, last bool) {
 		e.fail(err)
 		return
 	}
-	if len(ready) < atLeast {
+	waited := slices.ContainsFunc(ready, func(en entry) bool { return en.seal })
+	if len(ready) < atLeast && !waited {
 		return
 	}
 	if marks := e.ledger.ahead(ready); len(marks) > 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow/memory"
@@ -86,7 +87,8 @@ type Config struct {
 	// DeadLetters receives those rows when OnError is DeadLetter, and must be nil
 	// otherwise. Its schema is DeadLetterSchema of the source's. A mark is only
 	// committed once the dead letters before it are durable here. After a crash a
-	// dead letter may be written again (at least once), also to a MarkWriter.
+	// dead letter may be written again (at least once), unless this is one of Sinks
+	// and a LetterWriter.
 	DeadLetters Sink
 	// DeadLetterLimit stops a run that would empty its source into the dead
 	// letters.
@@ -227,6 +229,14 @@ func (c Config) validate() error {
 	case c.OnError == Fail && c.DeadLetters != nil:
 		fault("dead letters: set, but rows that fail stop the run; choose dead_letter or leave them out")
 	}
+	if i := c.letterSink(); i >= 0 {
+		if _, ok := c.Sinks[i].Sink.(LetterWriter); !ok {
+			fault("dead letters: sink %s takes rows, and cannot take dead letters too", c.Sinks[i].Name)
+		}
+	}
+	if _, ok := c.Source.(Assigner); ok && c.Save != nil && len(states) > 0 {
+		fault("source: its partitions come and go, and the states of operators cannot go with them yet")
+	}
 	partitions := make(map[string]bool)
 	for _, m := range c.From {
 		if partitions[m.Partition] {
@@ -235,4 +245,12 @@ func (c Config) validate() error {
 		partitions[m.Partition] = true
 	}
 	return errors.Join(errs...)
+}
+
+// letterSink returns the index of the sink that is also DeadLetters, or -1.
+func (c Config) letterSink() int {
+	if c.DeadLetters == nil {
+		return -1
+	}
+	return slices.IndexFunc(c.Sinks, func(s NamedSink) bool { return s.Sink == c.DeadLetters })
 }

@@ -32,10 +32,19 @@ type Batch struct {
 	// First+i and Mark.Next is First+Rows(). A source whose rows have gaps
 	// between them (a compacted topic) must fill it.
 	Positions []int64
+	// Seal says that the source is about to give up the partition: every Sealer is
+	// asked to make durable what it was given of it, and the commit is due at once.
+	// Such a batch has no Record and no rows; its mark is that of the last one.
+	Seal bool
 }
 
 // Rows returns the number of rows in the batch.
-func (b *Batch) Rows() int64 { return b.Record.NumRows() }
+func (b *Batch) Rows() int64 {
+	if b.Record == nil {
+		return 0
+	}
+	return b.Record.NumRows()
+}
 
 // Release gives up the batch's record. The owner calls it exactly once.
 func (b *Batch) Release() {
@@ -119,14 +128,109 @@ type Sink interface {
 // The engine calls WriteBatch in place of Write and passes the place of the
 // batch in its source: its rows are [first, mark.Next) of mark.Partition.
 // Position is called after Bind and returns what the sink already holds, so
-// that after a restart the source starts at the smallest mark of all sinks and
-// each sink is spared what it has: batches that it holds are left out (the
-// numbers n of a sink have no gaps all the same), and a batch that straddles its
-// position is cut there. A partition that is absent was never written and is
-// read from its beginning. A position with Epoch 0 holds for every epoch; one
-// with another epoch than the batch's spares the sink nothing.
+// that the source starts at the smallest mark of all sinks and each sink is
+// spared what it has: batches that it holds are left out (the numbers n of a sink
+// have no gaps all the same), and a batch that straddles its position is cut
+// there. A partition that is absent was never written. A position with Epoch 0
+// holds for every epoch; one with another epoch than the batch's spares the sink
+// nothing.
+//
+// With a plain source Position is called once, with nil for all partitions. With
+// an Assigner it is called at each assignment, for these partitions and epochs, and
+// at the same time as Write; rows of an older epoch that are still on their way or
+// not yet durable then must never become durable, though Durable counts them as
+// done: the source reads them again.
 type MarkWriter interface {
 	Sink
-	Position(ctx context.Context) ([]Mark, error)
+	Position(ctx context.Context, parts []Mark) ([]Mark, error)
 	WriteBatch(ctx context.Context, n uint64, rec arrow.Record, first int64, mark Mark) error
+}
+
+// LetterWriter is a MarkWriter that takes dead letters together with the rows
+// they were taken from, so that both become durable at once. It is asked to when
+// Config.DeadLetters is the same value as one of Config.Sinks: BindLetters is then
+// called after Bind, and WriteLetters, which borrows its record, right before the
+// WriteBatch of the same number when a batch has dead letters.
+type LetterWriter interface {
+	MarkWriter
+	BindLetters(in *arrow.Schema) error
+	WriteLetters(ctx context.Context, n uint64, letters arrow.Record, mark Mark) error
+}
+
+// Sealer is a Sink that can make the rows of one partition durable before they
+// are due. Seal is called like Write, in the order of the batches, when the source
+// is about to give up mark.Partition; rows may become durable after it returns,
+// but soon.
+type Sealer interface {
+	Sink
+	Seal(ctx context.Context, mark Mark) error
+}
+
+// Notifier is a Sink that makes rows durable on its own time. Notify is called
+// once, before the first Write; the sink calls raised, which returns at once, when
+// Durable has risen.
+type Notifier interface {
+	Sink
+	Notify(raised func())
+}
+
+// Attacher is a Sink that works with its source besides the batches, as one does
+// that commits the source's positions together with its rows. Attach is called
+// once, after Bind; an error refuses the pair.
+type Attacher interface {
+	Sink
+	Attach(src Source) error
+}
+
+// An Assigner is a Source whose partitions are given to it and taken away while
+// it runs, as a member of a consumer group's are. Assign is called once, before
+// Batches. The source calls place, from within Batches, for partitions that have
+// become its own (Next is not used, and Epoch tells this assignment from earlier
+// ones) and begins each one where place says.
+type Assigner interface {
+	Source
+	Assign(place func(ctx context.Context, parts []Mark) ([]Place, error))
+}
+
+// A Place is where the sinks stand in a partition.
+type Place struct {
+	Mark Mark // the smallest position of those that have one
+	// Some says that a sink has a position, and Mark.Next is valid; All that every
+	// sink has, so that the source starts there whatever it committed itself.
+	Some, All bool
+}
+
+// Messages is a Source whose rows are messages, which a Decoder turns into rows
+// for the operators. The engine decodes in its workers, many batches at once.
+type Messages interface {
+	Source
+	Decoder() Decoder
+}
+
+// A Decoder is the first step of a pipeline whose source gives messages: it may
+// make no, one or many rows of each. Bind is called like an Operator's. Decode
+// borrows rec, is called by many goroutines at once, and returns an error only for
+// what ends the run; the caller owns the record. What it makes of a message
+// depends on that message alone.
+type Decoder interface {
+	Bind(in *arrow.Schema) (out *arrow.Schema, err error)
+	Decode(ctx context.Context, rec arrow.Record) (Decoded, error)
+}
+
+// Decoded is what a Decoder makes of a record of messages.
+type Decoded struct {
+	Record arrow.Record
+	// Origin holds, for each row of Record, the message that it came from, never
+	// falling. Nil means that row i came from message i.
+	Origin []int
+	// Bad are the messages that could not be read, in rising order. They have no
+	// rows in Record and become dead letters, whole.
+	Bad []BadMessage
+}
+
+// A BadMessage is a message that cannot be read. An Err with a method
+// Reason() string chooses the label that it is counted under.
+type BadMessage struct {
+	Message int
+	Err     error
 }

@@ -163,7 +163,9 @@ func (e *engine) bury(j *job) error {
 	if len(j.dead) == 0 {
 		return nil
 	}
-	slices.SortFunc(j.dead, func(a, b deadRow) int { return cmp.Compare(a.row, b.row) })
+	slices.SortStableFunc(j.dead, func(a, b deadRow) int { return cmp.Compare(a.row, b.row) })
+	// A message is one dead letter, however many of its rows failed.
+	j.dead = slices.CompactFunc(j.dead, func(a, b deadRow) bool { return a.row == b.row })
 	var rows []arrow.Record
 	defer func() {
 		for _, r := range rows {
@@ -193,6 +195,14 @@ func (e *engine) bury(j *job) error {
 	return nil
 }
 
+// position returns where a row of the job's batch stands in its partition.
+func (j *job) position(row int) int64 {
+	if j.batch.Positions != nil {
+		return j.batch.Positions[row]
+	}
+	return j.batch.First + int64(row)
+}
+
 func (e *engine) reasonColumns(j *job) []arrow.Array {
 	var text [4]*array.StringBuilder
 	for i := range text {
@@ -202,14 +212,10 @@ func (e *engine) reasonColumns(j *job) []arrow.Array {
 	position := array.NewInt64Builder(e.cfg.Allocator)
 	defer position.Release()
 	for _, d := range j.dead {
-		at := j.batch.First + int64(d.row)
-		if j.batch.Positions != nil {
-			at = j.batch.Positions[d.row]
-		}
 		detail := d.err.err.Error()
 		detail = strings.ToValidUTF8(detail[:min(len(detail), maxDetail)], "")
 		text[0].Append(j.batch.Mark.Partition)
-		position.Append(at)
+		position.Append(j.position(d.row))
 		text[1].Append(d.err.operator)
 		text[2].Append(d.reason())
 		text[3].Append(detail)

@@ -88,7 +88,9 @@ type engine struct {
 	segments []segment
 	snaps    bool    // states are saved with the marks
 	lanes    []*lane // one for each sink, in order
-	dead     *lane   // the dead letters' lane, or nil; it is the last of lanes too
+	dead     *lane   // the dead letters' own lane, or nil; it is the last of lanes too
+	letters  *lane   // the lane of a sink that takes dead letters with its rows, or nil
+	decoder  Decoder // of the source's messages, or nil
 
 	gate   *gate
 	ledger ledger
@@ -130,9 +132,14 @@ func newEngine(ctx context.Context, cfg Config) (*engine, error) {
 	for _, s := range cfg.Sinks {
 		e.addLane(s.Name, s.Sink)
 	}
-	if cfg.DeadLetters != nil {
+	if i := cfg.letterSink(); i >= 0 {
+		e.letters = e.lanes[i]
+	} else if cfg.DeadLetters != nil {
 		e.addLane(deadLettersName, cfg.DeadLetters)
 		e.dead = e.lanes[len(e.lanes)-1]
+	}
+	if m, ok := cfg.Source.(Messages); ok {
+		e.decoder = m.Decoder()
 	}
 	if err := e.findStart(ctx); err != nil {
 		return e, err
@@ -148,6 +155,10 @@ func (e *engine) addLane(name string, sink Sink) {
 	l := &lane{index: len(e.lanes), name: name, sink: sink, queue: make(chan delivery, e.cfg.MaxBatches)}
 	if name != deadLettersName { // dead letters do not come for every batch, so they own no position
 		l.marks, _ = sink.(MarkWriter)
+	}
+	l.seals, _ = sink.(Sealer)
+	if n, ok := sink.(Notifier); ok {
+		n.Notify(e.nudge)
 	}
 	e.lanes = append(e.lanes, l)
 }
@@ -209,7 +220,7 @@ func closeAll(cfg Config) error {
 			shut("sink "+s.Name, s.Sink.Close)
 		}
 	}
-	if cfg.DeadLetters != nil {
+	if cfg.DeadLetters != nil && cfg.letterSink() < 0 {
 		shut(deadLettersName, cfg.DeadLetters.Close)
 	}
 	if cfg.Source != nil {

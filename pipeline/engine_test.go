@@ -512,7 +512,7 @@ type fixed struct {
 	at pipeline.Mark
 }
 
-func (f fixed) Position(context.Context) ([]pipeline.Mark, error) {
+func (f fixed) Position(context.Context, []pipeline.Mark) ([]pipeline.Mark, error) {
 	return []pipeline.Mark{f.at}, nil
 }
 

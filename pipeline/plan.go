@@ -18,13 +18,16 @@ type Step struct {
 // A Plan says what columns flow through a pipeline.
 type Plan struct {
 	Source *arrow.Schema // of the batches read
-	Steps  []Step        // one for each operator, in order
+	// Rows is the schema that the operators begin with: Source, or what its messages
+	// are decoded into.
+	Rows  *arrow.Schema
+	Steps []Step // one for each operator, in order
 }
 
 // Out returns the schema that the sinks are given.
 func (p Plan) Out() *arrow.Schema {
 	if len(p.Steps) == 0 {
-		return p.Source
+		return p.Rows
 	}
 	return p.Steps[len(p.Steps)-1].Schema
 }
@@ -69,6 +72,19 @@ func bind(ctx context.Context, cfg Config) (Plan, error) {
 	if p.Source == nil {
 		return p, errors.New("schema of the source: there is none; Schema must return one without an error")
 	}
+	p.Rows = p.Source
+	if m, ok := cfg.Source.(Messages); ok {
+		err := guard(func() (err error) {
+			p.Rows, err = m.Decoder().Bind(p.Source)
+			return err
+		})
+		if err == nil && p.Rows == nil {
+			err = errors.New("no schema; Bind must return one without an error")
+		}
+		if err != nil {
+			return p, &BindError{Operator: decodeName, Err: err}
+		}
+	}
 	for _, op := range cfg.Operators {
 		var out *arrow.Schema
 		err := guard(func() (err error) {
@@ -85,20 +101,37 @@ func bind(ctx context.Context, cfg Config) (Plan, error) {
 	}
 	var errs []error
 	for _, s := range cfg.Sinks {
-		if err := guard(func() error { return s.Sink.Bind(p.Out()) }); err != nil {
+		if err := bindSink(s.Sink, p.Out(), cfg.Source); err != nil {
 			errs = append(errs, fmt.Errorf("bind sink %s: %w", s.Name, err))
 		}
 	}
 	if cfg.DeadLetters != nil {
-		errs = append(errs, bindDeadLetters(cfg.DeadLetters, p.Source))
+		errs = append(errs, bindDeadLetters(cfg, p.Source))
 	}
 	return p, errors.Join(errs...)
 }
 
-func bindDeadLetters(sink Sink, source *arrow.Schema) error {
+func bindSink(s Sink, in *arrow.Schema, src Source) error {
+	return guard(func() error {
+		if err := s.Bind(in); err != nil {
+			return err
+		}
+		if a, ok := s.(Attacher); ok {
+			return a.Attach(src)
+		}
+		return nil
+	})
+}
+
+func bindDeadLetters(cfg Config, source *arrow.Schema) error {
 	schema, err := DeadLetterSchema(source)
 	if err == nil {
-		err = guard(func() error { return sink.Bind(schema) })
+		err = guard(func() error {
+			if i := cfg.letterSink(); i >= 0 {
+				return cfg.Sinks[i].Sink.(LetterWriter).BindLetters(schema)
+			}
+			return cfg.DeadLetters.Bind(schema)
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("bind dead letters: %w", err)

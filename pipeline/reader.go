@@ -14,13 +14,21 @@ import (
 // dead letters, which are asked for nothing: a row that failed is in no sink, and
 // a start behind it would lose it.
 func (e *engine) findStart(ctx context.Context) error {
+	if a, ok := e.cfg.Source.(Assigner); ok {
+		for _, l := range e.lanes {
+			l.held = make(map[string]Mark)
+		}
+		e.start = e.cfg.From
+		a.Assign(e.place)
+		return nil
+	}
 	var holders []map[string]Mark
 	var names []string
 	for _, l := range e.lanes {
 		marks := e.cfg.From
 		if l.marks != nil {
 			err := guard(func() (err error) {
-				marks, err = l.marks.Position(ctx)
+				marks, err = l.marks.Position(ctx, nil)
 				return err
 			})
 			if err != nil {
@@ -53,6 +61,47 @@ func (e *engine) findStart(ctx context.Context) error {
 		err = e.checkStart()
 	}
 	return err
+}
+
+// place tells an Assigner where the sinks stand in partitions that have become
+// its own, and notes what each one is to be spared.
+func (e *engine) place(ctx context.Context, parts []Mark) ([]Place, error) {
+	places := make([]Place, len(parts))
+	for i, p := range parts {
+		places[i] = Place{Mark: Mark{Partition: p.Partition, Epoch: p.Epoch}, All: true}
+	}
+	for _, l := range e.lanes {
+		if l == e.dead {
+			continue // it is asked for nothing, see findStart
+		}
+		var marks []Mark
+		if l.marks != nil {
+			err := guard(func() (err error) {
+				marks, err = l.marks.Position(ctx, parts)
+				return err
+			})
+			if err != nil {
+				return nil, fmt.Errorf("position of sink %s: %w", l.name, err)
+			}
+		}
+		l.mu.Lock()
+		for i := range places {
+			at := slices.IndexFunc(marks, func(m Mark) bool { return m.Partition == parts[i].Partition })
+			delete(l.held, parts[i].Partition)
+			if at < 0 {
+				places[i].All = false
+				continue
+			}
+			m := Mark{Partition: parts[i].Partition, Epoch: parts[i].Epoch, Next: marks[at].Next}
+			l.held[m.Partition] = m
+			if !places[i].Some || m.Next < places[i].Mark.Next {
+				places[i].Mark.Next = m.Next
+			}
+			places[i].Some = true
+		}
+		l.mu.Unlock()
+	}
+	return places, nil
 }
 
 // checkStart refuses a start before the place where the states stand.
@@ -162,10 +211,13 @@ func (r *reader) loop(ctx context.Context) error {
 
 // take checks a batch, cuts it and queues the parts. It owns b.
 func (r *reader) take(ctx context.Context, b *Batch) error {
-	if b == nil || b.Record == nil {
+	if b == nil || b.Record == nil && !b.Seal {
 		return errors.New("gave a batch without a record")
 	}
 	defer b.Release()
+	if b.Seal {
+		return r.seal(ctx, b)
+	}
 	if err := r.check(b); err != nil {
 		return fmt.Errorf("partition %q, rows %d to %d: %w", b.Mark.Partition, b.First, b.Mark.Next, err)
 	}
@@ -183,6 +235,20 @@ func (r *reader) take(ctx context.Context, b *Batch) error {
 		r.queue(part, share)
 	}
 	return ctx.Err()
+}
+
+// seal queues a batch that only says that its partition is given up.
+func (r *reader) seal(ctx context.Context, b *Batch) error {
+	if b.Record != nil {
+		return errors.New("gave a batch that seals a partition and has rows")
+	}
+	if err := r.gate.enter(ctx, 0); err != nil {
+		return err
+	}
+	j := &job{batch: b, done: make(chan struct{})}
+	close(j.done)
+	r.order <- j
+	return nil
 }
 
 // check refuses a batch that breaks the contract of Source, before its mark can
@@ -211,7 +277,7 @@ func (r *reader) check(b *Batch) error {
 func (r *reader) cuts(b *Batch) []int64 {
 	var at []int64
 	for _, l := range r.lanes {
-		m, ok := l.held[b.Mark.Partition]
+		m, ok := l.holds(b.Mark.Partition)
 		if ok && sameEpoch(m, b.Mark) && b.First < m.Next && m.Next < b.Mark.Next {
 			at = append(at, m.Next)
 		}

@@ -383,8 +383,8 @@ type position struct {
 	forget bool
 }
 
-func (p position) Position(ctx context.Context) ([]pipeline.Mark, error) {
-	marks, err := p.MarkSink.Position(ctx)
+func (p position) Position(ctx context.Context, parts []pipeline.Mark) ([]pipeline.Mark, error) {
+	marks, err := p.MarkSink.Position(ctx, parts)
 	if p.forget {
 		marks = nil
 	}

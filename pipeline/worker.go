@@ -66,6 +66,11 @@ func (e *engine) apply(ctx context.Context, j *job) error {
 	j.batch.Record.Retain()
 	f := flow{rec: j.batch.Record, known: true}
 	defer func() { f.rec.Release() }()
+	if e.decoder != nil {
+		if err := e.decode(ctx, &f, j); err != nil {
+			return fmt.Errorf("partition %q, rows %d to %d: %w", j.batch.Mark.Partition, j.batch.First, j.batch.Mark.Next, err)
+		}
+	}
 	for _, seg := range e.segments {
 		if err := wait(ctx, j, seg); err != nil {
 			return err
@@ -99,6 +104,71 @@ func (e *engine) apply(ctx context.Context, j *job) error {
 	}
 	e.gate.resize(j.bytes, bytes)
 	j.bytes = bytes
+	return nil
+}
+
+// decodeName is what errors, metrics and dead letters call the Decoder.
+const decodeName = "decode"
+
+// decode turns the messages of f into rows; those that cannot be read join the
+// job's dead rows.
+func (e *engine) decode(ctx context.Context, f *flow, j *job) error {
+	var d Decoded
+	began := time.Now()
+	err := guard(func() (err error) {
+		d, err = e.decoder.Decode(ctx, f.rec)
+		return err
+	})
+	if err == nil {
+		err = checkDecoded(d, f.rec.NumRows(), e.plan.Rows)
+	}
+	e.cfg.Hooks.Applied(decodeName, f.rec.NumRows(), time.Since(began), err)
+	if err != nil {
+		if d.Record != nil {
+			d.Record.Release()
+		}
+		return &opError{operator: decodeName, err: err, fatal: true}
+	}
+	if len(d.Bad) > 0 && e.cfg.OnError == Fail {
+		d.Record.Release()
+		bad := d.Bad[0]
+		return &opError{operator: decodeName, fatal: true,
+			err: fmt.Errorf("the message at %d: %w", j.position(bad.Message), bad.Err)}
+	}
+	f.rec.Release()
+	f.rec, f.origin = d.Record, d.Origin
+	for _, b := range d.Bad {
+		j.dead = append(j.dead, deadRow{row: b.Message, err: &opError{operator: decodeName, err: b.Err}})
+	}
+	return nil
+}
+
+// checkDecoded refuses a result that breaks the contract of Decoder.
+func checkDecoded(d Decoded, messages int64, schema *arrow.Schema) error {
+	switch {
+	case d.Record == nil:
+		return errors.New("gave neither a record nor an error")
+	case !d.Record.Schema().Equal(schema):
+		return fmt.Errorf("the schema is not the one it was bound to: got %v, want %v", d.Record.Schema(), schema)
+	case d.Origin == nil && d.Record.NumRows() != messages:
+		return fmt.Errorf("made %d rows of %d messages, and does not say of which", d.Record.NumRows(), messages)
+	case d.Origin != nil && int64(len(d.Origin)) != d.Record.NumRows():
+		return fmt.Errorf("named the messages of %d rows and made %d", len(d.Origin), d.Record.NumRows())
+	}
+	last := 0
+	for _, o := range d.Origin {
+		if o < last || int64(o) >= messages {
+			return fmt.Errorf("named message %d behind message %d, of %d", o, last, messages)
+		}
+		last = o
+	}
+	last = -1
+	for _, b := range d.Bad {
+		if b.Message <= last || int64(b.Message) >= messages {
+			return fmt.Errorf("named bad message %d behind message %d, of %d", b.Message, last, messages)
+		}
+		last = b.Message
+	}
 	return nil
 }
 

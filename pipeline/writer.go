@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,9 +16,12 @@ type lane struct {
 	index int // in engine.lanes
 	name  string
 	sink  Sink
-	marks MarkWriter      // the sink, when it owns its position; else nil
-	held  map[string]Mark // what the sink held at the start, by partition
-	queue chan delivery   // closed by the writer
+	marks MarkWriter    // the sink, when it owns its position; else nil
+	seals Sealer        // the sink, when it can seal a partition; else nil
+	queue chan delivery // closed by the writer
+
+	mu   sync.Mutex
+	held map[string]Mark // what the sink held at the start or assignment, by partition
 
 	sent atomic.Uint64 // number of the last batch queued; set by the writer
 	rows int64         // accepted; the driver's
@@ -27,17 +31,35 @@ type lane struct {
 // spared reports whether the sink holds all rows of b since an earlier run. The
 // reader has cut b, so that it holds all or none.
 func (l *lane) spared(b *Batch) bool {
-	m, ok := l.held[b.Mark.Partition]
+	m, ok := l.holds(b.Mark.Partition)
 	return ok && sameEpoch(m, b.Mark) && b.Mark.Next <= m.Next
 }
 
-// A delivery is one batch for one lane, which owns rec.
+// holds returns what the sink held of a partition.
+func (l *lane) holds(partition string) (Mark, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m, ok := l.held[partition]
+	return m, ok
+}
+
+// A delivery is one batch for one lane, which owns the records.
 type delivery struct {
-	n     uint64
-	rec   arrow.Record
-	first int64
-	mark  Mark
-	load  *load
+	n       uint64
+	rec     arrow.Record // nil when the partition is to be sealed
+	letters arrow.Record // nil for most
+	first   int64
+	mark    Mark
+	load    *load
+}
+
+func (d delivery) release() {
+	if d.rec != nil {
+		d.rec.Release()
+	}
+	if d.letters != nil {
+		d.letters.Release()
+	}
 }
 
 // A load is what a batch counts for at the gate, until every lane has let go.
@@ -99,21 +121,30 @@ func (e *engine) hand(j *job) {
 			rec = j.letters
 		}
 		lost := e.cfg.faults.dropOnDrain && e.drained.Load()
-		if rec != nil && !l.spared(j.batch) && !lost {
+		switch {
+		case j.batch.Seal && l.seals != nil:
+			deliveries[i] = delivery{mark: j.batch.Mark, load: ld}
+			ld.lanes.Add(1)
+		case rec != nil && !l.spared(j.batch) && !lost:
+			d := delivery{n: l.sent.Add(1), rec: rec, first: j.batch.First, mark: j.batch.Mark, load: ld}
 			rec.Retain()
-			deliveries[i] = delivery{n: l.sent.Add(1), rec: rec, first: j.batch.First, mark: j.batch.Mark, load: ld}
+			if l == e.letters && j.letters != nil {
+				d.letters = j.letters
+				d.letters.Retain()
+			}
+			deliveries[i] = d
 			ld.lanes.Add(1)
 		}
 		need[i] = l.sent.Load()
 	}
-	e.ledger.add(entry{mark: j.batch.Mark, need: need, states: j.states})
+	e.ledger.add(entry{mark: j.batch.Mark, need: need, states: j.states, seal: j.batch.Seal})
 	if ld.lanes.Load() == 0 {
 		e.gate.leave(ld.bytes)
 		e.nudge()
 		return
 	}
 	for i, d := range deliveries {
-		if d.rec != nil {
+		if d.load != nil {
 			e.lanes[i].queue <- d
 		}
 	}
@@ -129,7 +160,7 @@ func (e *engine) drive(ctx context.Context, l *lane) {
 					l.name, d.n, d.mark.Partition, d.first, d.mark.Next, err))
 			}
 		}
-		d.rec.Release()
+		d.release()
 		if d.load.lanes.Add(-1) == 0 {
 			e.gate.leave(d.load.bytes)
 		}
@@ -148,8 +179,16 @@ func (e *engine) drive(ctx context.Context, l *lane) {
 }
 
 func (e *engine) deliver(ctx context.Context, l *lane, d delivery) error {
+	if d.rec == nil {
+		return guard(func() error { return l.seals.Seal(ctx, d.mark) })
+	}
 	began := time.Now()
 	err := guard(func() error {
+		if d.letters != nil {
+			if err := l.marks.(LetterWriter).WriteLetters(ctx, d.n, d.letters, d.mark); err != nil {
+				return fmt.Errorf("dead letters: %w", err)
+			}
+		}
 		if l.marks != nil {
 			return l.marks.WriteBatch(ctx, d.n, d.rec, d.first, d.mark)
 		}

@@ -111,8 +111,8 @@ func closeAll(c pipeline.Config) {
 func (a *app) printPlan(file string, plan pipeline.Plan, run pipeline.Config) error {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "%s is a runnable pipeline.\n\nSTEP\tCOLUMNS\tCHANGE\n", file)
-	fmt.Fprintf(w, "source\t%d\t%s\n", plan.Source.NumFields(), shorten(names(plan.Source)))
-	before := plan.Source
+	fmt.Fprintf(w, "source\t%d\t%s\n", plan.Rows.NumFields(), shorten(names(plan.Rows)))
+	before := plan.Rows
 	for _, s := range plan.Steps {
 		fmt.Fprintf(w, "%s\t%d\t%s\n", s.Name, s.Schema.NumFields(), change(before, s.Schema))
 		before = s.Schema

@@ -117,7 +117,7 @@ func (c sinkCheck) start(t *testing.T, fsys *FS) (*sinkRun, error) {
 		return nil, errors.Join(err, sink.Close())
 	}
 	if c.marked {
-		if _, err := sink.(pipeline.MarkWriter).Position(context.Background()); err != nil {
+		if _, err := sink.(pipeline.MarkWriter).Position(context.Background(), nil); err != nil {
 			return nil, errors.Join(err, sink.Close())
 		}
 	}
@@ -466,7 +466,7 @@ func (c sinkCheck) checkPosition(t *testing.T, fsys *FS, got []string, r *sinkRu
 	if err := after.Bind(c.batches[0].Record.Schema()); err != nil {
 		return fmt.Errorf("bind again: %w", err)
 	}
-	marks, err := after.(pipeline.MarkWriter).Position(context.Background())
+	marks, err := after.(pipeline.MarkWriter).Position(context.Background(), nil)
 	if err != nil {
 		return fmt.Errorf("position again: %w", err)
 	}

@@ -253,7 +253,7 @@ func (s *fileSink) Close() error {
 	return nil
 }
 
-func (s *fileSink) Position(context.Context) ([]pipeline.Mark, error) {
+func (s *fileSink) Position(context.Context, []pipeline.Mark) ([]pipeline.Mark, error) {
 	names, err := s.fsys.ReadDir("out")
 	next := make(map[string]int64)
 	for _, name := range names {

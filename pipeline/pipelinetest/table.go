@@ -242,7 +242,7 @@ var _ pipeline.MarkWriter = MarkSink{}
 func (t *Table) OpenMarks(o SinkOptions) MarkSink { return MarkSink{t.Open(o)} }
 
 // Position returns what the table holds of each partition.
-func (s MarkSink) Position(context.Context) ([]pipeline.Mark, error) {
+func (s MarkSink) Position(context.Context, []pipeline.Mark) ([]pipeline.Mark, error) {
 	if err := s.o.Power.use(); err != nil {
 		return nil, err
 	}
