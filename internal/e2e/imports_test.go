@@ -97,7 +97,7 @@ var table = []room{
 		testsMay: []string{"pipeline", "operators/score", "sources/generate"}},
 	{path: "internal/cli", may: []string{"pipeline/...", "operators/...", "sources/...", "sinks/...", "vae/...", "internal/..."},
 		libs: []string{arrow, "github.com/spf13", "golang.org/x/term", yaml}},
-	{path: "internal/e2e/...", may: []string{"..."}, libs: []string{arrow, "github.com/spf13"}},
+	{path: "internal/e2e/...", may: []string{"..."}, libs: []string{arrow, "github.com/spf13", "github.com/twmb/franz-go"}},
 	{path: "cmd/elbo", may: []string{"internal/cli"}, testsMay: []string{"..."}, testLibs: []string{parquet}},
 	{path: "examples/...", may: []string{"..."}, libs: []string{arrow}},
 }

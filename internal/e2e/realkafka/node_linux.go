@@ -1,0 +1,9 @@
+package realkafka
+
+import "syscall"
+
+// dieWithUs has the kernel kill the child when the thread that started it ends;
+// see node.start, which keeps that thread.
+func dieWithUs() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+}
