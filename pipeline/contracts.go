@@ -30,7 +30,8 @@ type Batch struct {
 	// Positions holds the position of each row, rising, in the unit of
 	// Mark.Next. Nil means that the rows stand without a gap: row i is at
 	// First+i and Mark.Next is First+Rows(). A source whose rows have gaps
-	// between them (a compacted topic) must fill it.
+	// between them (a compacted topic) must fill it. A batch without rows moves the
+	// mark on: there was nothing in [First, Mark.Next).
 	Positions []int64
 	// Seal says that the source is about to give up the partition: every Sealer is
 	// asked to make durable what it was given of it, and the commit is due at once.

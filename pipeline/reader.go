@@ -258,7 +258,7 @@ func (r *reader) check(b *Batch) error {
 		return fmt.Errorf("the schema is not the source's own: got %v, want %v", b.Record.Schema(), r.plan.Source)
 	}
 	switch n := len(b.Positions); {
-	case n == 0 && b.Mark.Next-b.First != b.Rows():
+	case n == 0 && b.Rows() > 0 && b.Mark.Next-b.First != b.Rows():
 		return fmt.Errorf("%d rows have gaps between them and no positions", b.Rows())
 	case n != 0 && int64(n) != b.Rows():
 		return fmt.Errorf("%d rows have %d positions", b.Rows(), n)

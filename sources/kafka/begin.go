@@ -1,0 +1,272 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/elbo-stream/elbo/internal/kafka"
+	"github.com/elbo-stream/elbo/pipeline"
+)
+
+// begin starts reading partitions that have become this source's: where the sinks
+// stand, else where the group stands, else at Config.Start, which is stored at
+// once, so that a crash before the first commit does not move it.
+func (r *run) begin(ctx context.Context, parts []kafka.TopicPartition) error {
+	if len(parts) == 0 {
+		return nil
+	}
+	r.adopt(parts)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lost, watched := r.group.Lost(), make(chan struct{})
+	go func() { // a membership that is lost meanwhile makes the rest pointless
+		defer close(watched)
+		select {
+		case <-lost:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := r.locate(ctx, parts)
+	cancel()
+	<-watched
+	if err != nil && isClosed(lost) {
+		return nil // the loop finds that out
+	}
+	return err
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// adopt notes the partitions with new epochs, so that sinks may ask for their
+// fences.
+func (r *run) adopt(parts []kafka.TopicPartition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, tp := range parts {
+		r.epochs++
+		r.parts[tp] = &part{tp: tp, epoch: r.epochs}
+	}
+}
+
+// locate finds out where each partition begins and gives it to the fetcher.
+func (r *run) locate(ctx context.Context, parts []kafka.TopicPartition) error {
+	r.mu.Lock()
+	marks := make([]pipeline.Mark, len(parts))
+	for i, tp := range parts {
+		marks[i] = pipeline.Mark{Partition: tp.String(), Epoch: r.parts[tp].epoch}
+	}
+	r.mu.Unlock()
+	places, err := r.place(ctx, marks)
+	if err != nil {
+		return err
+	}
+	next, err := r.kept(ctx, parts, places)
+	if err != nil {
+		return err
+	}
+	if err := r.fresh(ctx, parts, places, next); err != nil {
+		return err
+	}
+	ends, err := r.cluster.ListOffsets(ctx, parts, -1, !r.c.ReadUncommitted)
+	if err != nil {
+		return fmt.Errorf("list the ends of partitions: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, tp := range parts {
+		p := r.parts[tp]
+		p.next, p.committed = next[tp], next[tp]
+		p.end, p.target = ends[tp], ends[tp]
+		r.c.Log.Debug("partition begins", "partition", tp.String(), "epoch", p.epoch, "offset", p.next, "end", p.end)
+		r.fetcher.Add(tp, p.epoch, p.next)
+	}
+	return nil
+}
+
+// kept returns the positions that sinks, the group or an earlier run know.
+func (r *run) kept(ctx context.Context, parts []kafka.TopicPartition, places []pipeline.Place) (map[kafka.TopicPartition]int64, error) {
+	stored := make(map[kafka.TopicPartition]kafka.Committed)
+	if r.c.Group != "" {
+		var err error
+		if stored, err = r.cluster.CommittedOffsets(ctx, r.c.Group, parts); err != nil {
+			return nil, fmt.Errorf("committed offsets of group %q: %w", r.c.Group, err)
+		}
+	}
+	next := make(map[kafka.TopicPartition]int64)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, tp := range parts {
+		place := places[i]
+		at, known := int64(0), false
+		if c, ok := stored[tp]; ok && c.Offset >= 0 {
+			at, known = c.Offset, true
+			r.parts[tp].stored = c.Offset
+		} else if j := slices.IndexFunc(r.from, func(m pipeline.Mark) bool { return m.Partition == tp.String() }); j >= 0 {
+			at, known = r.from[j].Next, true
+		}
+		switch {
+		case place.All:
+			at, known = place.Mark.Next, true
+		case place.Some && known:
+			at = min(at, place.Mark.Next)
+		}
+		if known {
+			next[tp] = at
+		}
+	}
+	return next, nil
+}
+
+// fresh adds the partitions that nobody knows to next, at Config.Start, but not
+// behind what one of several sinks holds, and stores those.
+func (r *run) fresh(ctx context.Context, parts []kafka.TopicPartition, places []pipeline.Place, next map[kafka.TopicPartition]int64) error {
+	unknown := slices.DeleteFunc(slices.Clone(parts), func(tp kafka.TopicPartition) bool { _, ok := next[tp]; return ok })
+	if len(unknown) == 0 {
+		return nil
+	}
+	at, err := r.startOffsets(ctx, unknown)
+	if err != nil {
+		return fmt.Errorf("find the start of partitions: %w", err)
+	}
+	store := make(map[kafka.TopicPartition]kafka.Committed)
+	for i, tp := range parts {
+		o, ok := at[tp]
+		if !ok {
+			continue
+		}
+		if places[i].Some {
+			o = min(o, places[i].Mark.Next)
+		}
+		next[tp] = o
+		store[tp] = kafka.Committed{Offset: o}
+	}
+	if r.c.Group == "" {
+		return nil
+	}
+	// A rebalance that begins now may refuse it; the next assignment stores it then.
+	if err := r.cluster.CommitOffsets(ctx, r.group.Member(), store); err != nil {
+		r.c.Log.Warn("start of partitions not stored yet", "group", r.c.Group, "error", err)
+	}
+	return nil
+}
+
+// startOffsets returns where Config.Start lies.
+func (r *run) startOffsets(ctx context.Context, parts []kafka.TopicPartition) (map[kafka.TopicPartition]int64, error) {
+	const latest, earliest = -1, -2
+	switch s := r.c.Start; s.Where {
+	case AtOffset:
+		at := make(map[kafka.TopicPartition]int64)
+		for _, tp := range parts {
+			at[tp] = s.Offset
+		}
+		return at, nil
+	case Latest:
+		return r.cluster.ListOffsets(ctx, parts, latest, !r.c.ReadUncommitted)
+	case AtTime:
+		at, err := r.cluster.ListOffsets(ctx, parts, s.Time.UnixMilli(), !r.c.ReadUncommitted)
+		if err != nil {
+			return nil, err
+		}
+		none := slices.DeleteFunc(slices.Clone(parts), func(tp kafka.TopicPartition) bool { return at[tp] >= 0 })
+		if len(none) > 0 { // no message is as young
+			ends, err := r.cluster.ListOffsets(ctx, none, latest, !r.c.ReadUncommitted)
+			if err != nil {
+				return nil, err
+			}
+			maps.Copy(at, ends)
+		}
+		return at, nil
+	}
+	return r.cluster.ListOffsets(ctx, parts, earliest, !r.c.ReadUncommitted)
+}
+
+// take makes batches of a chunk and yields them. It owns c.
+func (r *run) take(ctx context.Context, c *kafka.Chunk) error {
+	defer c.Release()
+	r.mu.Lock()
+	p := r.parts[c.TP]
+	stale := p == nil || p.epoch != c.Epoch || p.lost
+	r.mu.Unlock()
+	if stale {
+		return nil
+	}
+	var gone *kafka.OffsetOutOfRangeError
+	if errors.As(c.Err, &gone) {
+		return r.gap(c, p, gone)
+	}
+	if c.Err != nil {
+		return fmt.Errorf("partition %s at offset %d: %w", c.TP, p.next, c.Err)
+	}
+	end := c.LastStable
+	if r.c.ReadUncommitted || end < 0 {
+		end = c.HighWatermark
+	}
+	err := c.Records(func(m *kafka.Record) error {
+		if r.builder.full(m) {
+			if err := r.give(p, m.Offset, end); err != nil {
+				return err
+			}
+		}
+		return r.builder.append(m)
+	})
+	if err != nil {
+		if errors.Is(err, errStopped) {
+			return err
+		}
+		return fmt.Errorf("partition %s behind offset %d: %w", c.TP, p.next, err)
+	}
+	return r.give(p, c.Next, end)
+}
+
+// give yields the messages gathered, up to next; the mark moves on also without any.
+func (r *run) give(p *part, next, end int64) error {
+	r.mu.Lock()
+	first := p.next
+	p.end = max(end, next)
+	if next <= first && r.builder.len() == 0 {
+		r.mu.Unlock()
+		return nil
+	}
+	p.next = next
+	p.reading = append(p.reading, read{next: next, at: time.Now()})
+	r.mu.Unlock()
+	if !r.yield(r.builder.finish(p.tp, p.epoch, first, next), nil) {
+		return errStopped
+	}
+	return nil
+}
+
+// gap deals with a position that is not there: retention overtook it, or the log
+// was cut.
+func (r *run) gap(c *kafka.Chunk, p *part, gone *kafka.OffsetOutOfRangeError) error {
+	to := gone.LogStart
+	if r.c.OnGap == Latest {
+		to = gone.End
+	}
+	lost := max(0, to-p.next)
+	if r.c.OnGap == Fail {
+		return fmt.Errorf("partition %s: offset %d is not there any more: the log holds %d to %d, so %d offsets are lost; "+
+			"set on_gap: earliest (or latest) to go on without them", c.TP, p.next, gone.LogStart, gone.End, max(0, gone.LogStart-p.next))
+	}
+	r.c.Log.Warn("offsets are gone", "partition", c.TP.String(), "from", p.next, "to", to, "rows", lost, "policy", string(r.c.OnGap))
+	r.mu.Lock()
+	r.gapRows += lost
+	p.next = to
+	epoch, next := p.epoch, p.next
+	r.mu.Unlock()
+	r.fetcher.Remove(c.TP)
+	r.fetcher.Add(c.TP, epoch, next)
+	return nil
+}

@@ -1,0 +1,277 @@
+package kafka
+
+import (
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/elbo-stream/elbo/internal/kafka"
+	"github.com/elbo-stream/elbo/pipeline"
+)
+
+// The columns that say where a row comes from.
+const (
+	ColumnTopic     = "kafka_topic"     // string, as a dictionary of one word
+	ColumnPartition = "kafka_partition" // int32
+	ColumnOffset    = "kafka_offset"    // int64
+	ColumnTimestamp = "kafka_timestamp" // timestamp, ms, UTC; null when the message has none
+	ColumnKey       = "kafka_key"       // binary; null when the message has none
+	ColumnHeaders   = "kafka_headers"   // list of struct{key string, value binary}
+	ColumnValue     = "kafka_value"     // binary; in dead letters only
+)
+
+// Columns lists the columns that may stand beside those of the format, in their
+// order.
+func Columns() []string {
+	return []string{ColumnTopic, ColumnPartition, ColumnOffset, ColumnTimestamp, ColumnKey, ColumnHeaders}
+}
+
+var headerType = arrow.StructOf(
+	arrow.Field{Name: "key", Type: arrow.BinaryTypes.String},
+	arrow.Field{Name: "value", Type: arrow.BinaryTypes.Binary, Nullable: true})
+
+// messageSchema is that of the batches: undecoded messages.
+var messageSchema = arrow.NewSchema([]arrow.Field{
+	{Name: ColumnTopic, Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}},
+	{Name: ColumnPartition, Type: arrow.PrimitiveTypes.Int32},
+	{Name: ColumnOffset, Type: arrow.PrimitiveTypes.Int64},
+	{Name: ColumnTimestamp, Type: &arrow.TimestampType{Unit: arrow.Millisecond, TimeZone: "UTC"}, Nullable: true},
+	{Name: ColumnKey, Type: arrow.BinaryTypes.Binary, Nullable: true},
+	{Name: ColumnHeaders, Type: arrow.ListOfNonNullable(headerType)},
+	{Name: ColumnValue, Type: arrow.BinaryTypes.Binary, Nullable: true},
+}, nil)
+
+// bytesColumn grows a binary column: offsets, bytes and validity.
+type bytesColumn struct {
+	mem     memory.Allocator
+	offsets []int32
+	data    *memory.Buffer
+	null    []bool
+	nulls   int
+}
+
+func (c *bytesColumn) reset() {
+	c.offsets = append(c.offsets[:0], 0)
+	c.null, c.nulls = c.null[:0], 0
+}
+
+// size returns the bytes held.
+func (c *bytesColumn) size() int { return int(c.offsets[len(c.offsets)-1]) }
+
+func (c *bytesColumn) append(v []byte) {
+	at := c.size()
+	if c.data == nil {
+		c.data = memory.NewResizableBuffer(c.mem)
+	}
+	end := at + len(v)
+	if end > c.data.Cap() {
+		c.data.Reserve(max(end, 2*c.data.Cap(), 4096))
+	}
+	c.data.ResizeNoShrink(end)
+	copy(c.data.Bytes()[at:], v)
+	c.offsets = append(c.offsets, int32(end))
+	c.null = append(c.null, v == nil)
+	if v == nil {
+		c.nulls++
+	}
+}
+
+// finish returns the column and begins the next; the caller owns it.
+func (c *bytesColumn) finish(t arrow.DataType) *array.Data {
+	n := len(c.offsets) - 1
+	data := c.data
+	c.data = nil
+	if data == nil {
+		data = memory.NewResizableBuffer(c.mem)
+	}
+	buffers := []*memory.Buffer{validity(c.mem, c.null, c.nulls), copied(c.mem, arrow.Int32Traits.CastToBytes(c.offsets)), data}
+	d := array.NewData(t, n, buffers, nil, c.nulls, 0)
+	releaseBuffers(buffers)
+	c.reset()
+	return d
+}
+
+// release gives up what was not finished.
+func (c *bytesColumn) release() {
+	if c.data != nil {
+		c.data.Release()
+		c.data = nil
+	}
+}
+
+// validity returns a bitmap, or nil when nothing is null.
+func validity(mem memory.Allocator, null []bool, nulls int) *memory.Buffer {
+	if nulls == 0 {
+		return nil
+	}
+	b := memory.NewResizableBuffer(mem)
+	b.Resize((len(null) + 7) / 8)
+	bits := b.Bytes()
+	clear(bits)
+	for i, n := range null {
+		if !n {
+			bits[i/8] |= 1 << (i % 8)
+		}
+	}
+	return b
+}
+
+func copied(mem memory.Allocator, p []byte) *memory.Buffer {
+	b := memory.NewResizableBuffer(mem)
+	b.Resize(len(p))
+	copy(b.Bytes(), p)
+	return b
+}
+
+func releaseBuffers(buffers []*memory.Buffer) {
+	for _, b := range buffers {
+		if b != nil {
+			b.Release()
+		}
+	}
+}
+
+// maxBatchBytes bounds the values of a batch, far below what int32 offsets reach.
+const maxBatchBytes = 64 << 20
+
+// A builder gathers the messages of one partition into batches. It serves one
+// goroutine.
+type builder struct {
+	mem        memory.Allocator
+	rows       int // most in a batch
+	offsets    []int64
+	times      []int64
+	noTime     []bool
+	noTimes    int
+	key, value bytesColumn
+	headerAt   []int32 // where each message's headers begin
+	headerKey  bytesColumn
+	headerVal  bytesColumn
+}
+
+func newBuilder(mem memory.Allocator, rows int) *builder {
+	b := &builder{mem: mem, rows: rows}
+	for _, c := range []*bytesColumn{&b.key, &b.value, &b.headerKey, &b.headerVal} {
+		c.mem = mem
+		c.reset()
+	}
+	b.headerAt = append(b.headerAt, 0)
+	return b
+}
+
+func (b *builder) len() int { return len(b.offsets) }
+
+// full says that the next message belongs to the next batch.
+func (b *builder) full(next *kafka.Record) bool {
+	return len(b.offsets) >= b.rows ||
+		len(b.offsets) > 0 && b.value.size()+b.key.size()+b.headerVal.size()+len(next.Value)+len(next.Key) > maxBatchBytes
+}
+
+func (b *builder) append(r *kafka.Record) error {
+	b.offsets = append(b.offsets, r.Offset)
+	b.times = append(b.times, r.Timestamp)
+	b.noTime = append(b.noTime, r.Timestamp < 0)
+	if r.Timestamp < 0 {
+		b.noTimes++
+	}
+	b.key.append(r.Key)
+	b.value.append(r.Value)
+	err := r.Headers.Each(func(key, value []byte) {
+		if key == nil {
+			key = []byte{}
+		}
+		b.headerKey.append(key)
+		b.headerVal.append(value)
+	})
+	b.headerAt = append(b.headerAt, int32(len(b.headerKey.offsets)-1))
+	return err
+}
+
+// finish returns the batch of [first, next), which the caller owns. Its messages
+// are those appended since the last one.
+func (b *builder) finish(tp kafka.TopicPartition, epoch, first, next int64) *pipeline.Batch {
+	n := len(b.offsets)
+	batch := &pipeline.Batch{First: first, Mark: pipeline.Mark{Partition: tp.String(), Epoch: epoch, Next: next}}
+	if next-first != int64(n) {
+		batch.Positions = append(make([]int64, 0, n), b.offsets...)
+	}
+	cols := []arrow.Array{
+		constantWord(b.mem, tp.Topic, n),
+		int32Column(b.mem, tp.Partition, n),
+		fixedColumn(b.mem, messageSchema.Field(2).Type, b.offsets, nil),
+		fixedColumn(b.mem, messageSchema.Field(3).Type, b.times, validity(b.mem, b.noTime, b.noTimes)),
+		arrayOf(b.key.finish(arrow.BinaryTypes.Binary)),
+		b.headers(n),
+		arrayOf(b.value.finish(arrow.BinaryTypes.Binary)),
+	}
+	batch.Record = array.NewRecord(messageSchema, cols, int64(n))
+	for _, c := range cols {
+		c.Release()
+	}
+	b.offsets, b.times, b.noTime, b.noTimes = b.offsets[:0], b.times[:0], b.noTime[:0], 0
+	return batch
+}
+
+// release gives up what was not finished.
+func (b *builder) release() {
+	for _, c := range []*bytesColumn{&b.key, &b.value, &b.headerKey, &b.headerVal} {
+		c.release()
+	}
+}
+
+func (b *builder) headers(n int) arrow.Array {
+	entries := len(b.headerKey.offsets) - 1
+	key, value := b.headerKey.finish(arrow.BinaryTypes.String), b.headerVal.finish(arrow.BinaryTypes.Binary)
+	items := array.NewData(headerType, entries, []*memory.Buffer{nil}, []arrow.ArrayData{key, value}, 0, 0)
+	key.Release()
+	value.Release()
+	at := copied(b.mem, arrow.Int32Traits.CastToBytes(b.headerAt))
+	list := array.NewData(messageSchema.Field(5).Type, n, []*memory.Buffer{nil, at}, []arrow.ArrayData{items}, 0, 0)
+	items.Release()
+	at.Release()
+	b.headerAt = append(b.headerAt[:0], 0)
+	return arrayOf(list)
+}
+
+// arrayOf makes an array of d and lets go of d.
+func arrayOf(d *array.Data) arrow.Array {
+	defer d.Release()
+	return array.MakeFromData(d)
+}
+
+// constantWord returns a dictionary column that holds one word n times.
+func constantWord(mem memory.Allocator, word string, n int) arrow.Array {
+	index := memory.NewResizableBuffer(mem)
+	index.Resize(n)
+	clear(index.Bytes())
+	defer index.Release()
+	words := bytesColumn{mem: mem}
+	words.reset()
+	words.append([]byte(word))
+	dict := words.finish(arrow.BinaryTypes.String)
+	defer dict.Release()
+	return arrayOf(array.NewDataWithDictionary(messageSchema.Field(0).Type, n, []*memory.Buffer{nil, index}, 0, 0, dict))
+}
+
+func int32Column(mem memory.Allocator, v int32, n int) arrow.Array {
+	b := memory.NewResizableBuffer(mem)
+	b.Resize(4 * n)
+	all := arrow.Int32Traits.CastFromBytes(b.Bytes())
+	for i := range all {
+		all[i] = v
+	}
+	defer b.Release()
+	return arrayOf(array.NewData(arrow.PrimitiveTypes.Int32, n, []*memory.Buffer{nil, b}, nil, 0, 0))
+}
+
+// fixedColumn returns a column of 64-bit values. It owns valid, which may be nil.
+func fixedColumn(mem memory.Allocator, t arrow.DataType, values []int64, valid *memory.Buffer) arrow.Array {
+	b := copied(mem, arrow.Int64Traits.CastToBytes(values))
+	buffers := []*memory.Buffer{valid, b}
+	defer releaseBuffers(buffers)
+	nulls := 0
+	if valid != nil {
+		nulls = array.UnknownNullCount
+	}
+	return arrayOf(array.NewData(t, len(values), buffers, nil, nulls, 0))
+}
