@@ -101,8 +101,12 @@ func (d *dialogue) run(ctx context.Context) error {
 	switch d.security.Mechanism {
 	case MechanismPlain, MechanismSCRAM256, MechanismSCRAM512:
 		return d.byPassword()
+	case MechanismOAuthBearer:
+		return d.byOAuth(ctx)
+	case MechanismAWS:
+		return d.byAWS(ctx)
 	}
-	return fmt.Errorf("sasl.mechanism: %s is not there yet", d.security.Mechanism)
+	return fmt.Errorf("sasl.mechanism: %q is unknown", d.security.Mechanism)
 }
 
 // handshake agrees on the mechanism.
@@ -177,6 +181,35 @@ func (d *dialogue) byPassword() error {
 		return err
 	}
 	d.user, d.hint = user, "check "+s.user().name()+" and "+s.password().name()
+	if s.Mechanism != MechanismPlain {
+		return d.scram(user, password)
+	}
+	if strings.ContainsRune(user+password, 0) {
+		return fmt.Errorf("%s or %s: has a zero byte, which PLAIN cannot carry", s.user().name(), s.password().name())
+	}
 	_, err = d.send([]byte("\x00" + user + "\x00" + password))
 	return err
+}
+
+func (d *dialogue) scram(user, password string) error {
+	s := newSCRAM(d.security.Mechanism, user, password)
+	answer, err := d.send(s.first())
+	if err != nil {
+		return err
+	}
+	proof, err := s.final(answer)
+	if err != nil {
+		return d.refused(err.Error(), "check that the address is the broker's", err)
+	}
+	if answer, err = d.send(proof); err != nil {
+		return err
+	}
+	err = s.verify(answer)
+	switch {
+	case errors.Is(err, errFalseBroker):
+		return d.refused(err.Error(), "somebody else may answer at this address", err)
+	case err != nil:
+		return d.refused(excerpt(err.Error()), d.hint, err)
+	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -51,7 +52,7 @@ func (s *Security) wrap(ctx context.Context, conn net.Conn, host string) (net.Co
 		return nil, err
 	}
 	asked := false
-	if len(config.Certificates) == 0 {
+	if config.GetClientCertificate == nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			asked = true
 			return new(tls.Certificate), nil
@@ -108,9 +109,8 @@ func (t *TLS) config(host string) (*tls.Config, error) {
 		if err != nil {
 			errs = append(errs, err)
 		} else {
-			// Not Certificates: from those a client sends none when the broker's list
-			// of authorities has no match, and the broker's refusal then misleads.
-			c.Certificates = []tls.Certificate{cert}
+			// Not Certificates: of those a client sends none when the broker's list of
+			// authorities has no match, and the broker's refusal then misleads.
 			c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 		}
 	}
@@ -265,10 +265,79 @@ func quote(b []byte) string {
 }
 
 // firstWords is a connection whose early errors say what the broker's silence
-// means. It knows how many requests went out: those before authentication are few.
+// means: a broker that wants TLS or a login closes the connection without a word.
 type firstWords struct {
 	net.Conn
 	addr     string
 	security *Security
 	asked    bool // for a client certificate that we have not
+
+	requests atomic.Int32 // how many were begun, up to watched
+	reading  atomic.Bool  // the latest one was written
+}
+
+// watched is how many requests say something about the settings: the first shows
+// TLS, the second, without a login before it, that one is wanted.
+const watched = 2
+
+// Write counts the requests, of which one is under way at a time.
+func (f *firstWords) Write(b []byte) (int, error) {
+	if f.requests.Load() <= watched && (f.reading.Swap(false) || f.requests.Load() == 0) {
+		f.requests.Add(1)
+	}
+	return f.Conn.Write(b)
+}
+
+// Read explains an early end.
+func (f *firstWords) Read(b []byte) (int, error) {
+	request := f.requests.Load()
+	if request > watched {
+		return f.Conn.Read(b)
+	}
+	first := !f.reading.Swap(true)
+	n, err := f.Conn.Read(b)
+	switch {
+	case err != nil && n == 0:
+		return 0, f.explain(request, err)
+	case request == 1 && first && !f.security.TLS.Enabled:
+		if err := f.stranger(b[:n]); err != nil {
+			return 0, err
+		}
+	}
+	return n, err
+}
+
+// explain says what a connection's end means after so many requests.
+func (f *firstWords) explain(request int32, err error) error {
+	e := &TLSError{Addr: f.addr, Err: err}
+	t := &f.security.TLS
+	switch {
+	case isRemote(err):
+		t.explainAlert(e, f.asked)
+	case !isCut(err):
+		return err
+	case request == 1 && !t.Enabled:
+		e.Reason = "the connection was closed right after the first request, so this port may want TLS"
+		e.Hint = "set tls.enabled to true, or use the broker's plaintext port"
+	case request == 1 && f.asked:
+		e.Reason = "the connection was closed right after the handshake, in which the broker asked for a client certificate"
+		e.Hint = "set tls.cert_file and tls.key_file"
+	case request == 2 && f.security.Mechanism == "":
+		return fmt.Errorf("%s: the connection was closed at the first request, so this port may want a login: set sasl.mechanism: %w", f.addr, err)
+	default:
+		return err
+	}
+	return e
+}
+
+// stranger looks at the first bytes that came: an answer begins with its length, a
+// few thousand at most.
+func (f *firstWords) stranger(b []byte) error {
+	switch {
+	case len(b) >= 2 && b[0] == 0x15 && b[1] == 3: // a TLS alert
+		return &TLSError{Addr: f.addr, Reason: "this port speaks TLS", Hint: "set tls.enabled to true, or use the broker's plaintext port"}
+	case len(b) > 0 && b[0] != 0:
+		return fmt.Errorf("%s: this is no Kafka broker: it answered %s", f.addr, quote(b))
+	}
+	return nil
 }
