@@ -309,7 +309,11 @@ func (f *firstWords) Read(b []byte) (int, error) {
 
 // explain says what a connection's end means after so many requests.
 func (f *firstWords) explain(request int32, err error) error {
-	e := &TLSError{Addr: f.addr, Err: err}
+	cause := err
+	if errors.Is(err, io.EOF) {
+		cause = io.ErrUnexpectedEOF // kafka-go makes it of whatever is an io.EOF, and the words would be lost
+	}
+	e := &TLSError{Addr: f.addr, Err: cause}
 	t := &f.security.TLS
 	switch {
 	case isRemote(err):
@@ -323,7 +327,7 @@ func (f *firstWords) explain(request int32, err error) error {
 		e.Reason = "the connection was closed right after the handshake, in which the broker asked for a client certificate"
 		e.Hint = "set tls.cert_file and tls.key_file"
 	case request == 2 && f.security.Mechanism == "":
-		return fmt.Errorf("%s: the connection was closed at the first request, so this port may want a login: set sasl.mechanism: %w", f.addr, err)
+		return fmt.Errorf("%s: the connection was closed at the first request, so this port may want a login: set sasl.mechanism: %w", f.addr, cause)
 	default:
 		return err
 	}
