@@ -187,6 +187,11 @@ func (e *engine) commitMarks(ctx context.Context, marks []Mark, states map[strin
 func (e *engine) durable() ([]uint64, error) {
 	durable := make([]uint64, len(e.lanes))
 	for i, l := range e.lanes {
+		if f, ok := l.sink.(Failer); ok {
+			if err := f.Err(); err != nil {
+				return nil, fmt.Errorf("sink %s: %w", l.name, err)
+			}
+		}
 		n := l.sink.Durable()
 		if n < l.low {
 			return nil, fmt.Errorf("sink %s: durable fell from batch %d to %d", l.name, l.low, n)

@@ -175,6 +175,13 @@ type Notifier interface {
 	Notify(raised func())
 }
 
+// Failer is a Sink that may find out between two calls that it cannot go on. Err
+// returns why, nil while it can; the engine asks whenever it asks for Durable.
+type Failer interface {
+	Sink
+	Err() error
+}
+
 // Attacher is a Sink that works with its source besides the batches, as one does
 // that commits the source's positions together with its rows. Attach is called
 // once, after Bind; an error refuses the pair.

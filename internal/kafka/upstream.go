@@ -12,9 +12,9 @@ type Upstream interface {
 	// TakeOffsets says that the sink commits the offsets itself, so the source must
 	// not: a plain commit could step behind a transaction's.
 	TakeOffsets()
-	// Annotate sets what the source writes as metadata beside each offset that it
+	// Annotate sets what the source writes as metadata beside an offset that it
 	// commits.
-	Annotate(metadata func(partition string) string)
+	Annotate(metadata func(partition string, offset int64) string)
 	// Lost says that the sink cannot go on with a partition under that epoch. The
 	// source begins the partition again with a new epoch, where the sinks stand,
 	// if it is still the partition's owner.

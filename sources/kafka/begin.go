@@ -155,6 +155,9 @@ func (r *run) fresh(ctx context.Context, parts []kafka.TopicPartition, places []
 	if r.c.Group == "" {
 		return nil
 	}
+	r.mu.Lock()
+	r.note(store)
+	r.mu.Unlock()
 	// A rebalance that begins now may refuse it; the next assignment stores it then.
 	if err := r.cluster.CommitOffsets(ctx, r.group.Member(), store); err != nil {
 		r.c.Log.Warn("start of partitions not stored yet", "group", r.c.Group, "error", err)

@@ -70,6 +70,9 @@ func (r *run) loop(ctx context.Context) error {
 			continue
 		}
 		if done, err := r.finished(); done || err != nil {
+			r.mu.Lock()
+			r.ended = done
+			r.mu.Unlock()
 			return err
 		}
 	}

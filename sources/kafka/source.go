@@ -28,8 +28,9 @@ type Source struct {
 	parts    map[kafka.TopicPartition]*part
 	epochs   int64
 	sinkOwns bool // a sink commits the offsets
-	annotate func(partition string) string
+	annotate func(partition string, offset int64) string
 	gapRows  int64
+	ended    bool // a sequence has come to its end by itself
 	progress chan struct{} // one token: something was committed, or a sink lost a partition
 }
 
@@ -114,7 +115,7 @@ func (s *Source) Commit(ctx context.Context, marks []pipeline.Mark) error {
 			return fmt.Errorf("the mark of %q is of no topic's partition", m.Partition)
 		}
 		p := s.parts[tp]
-		if p == nil || p.epoch != m.Epoch || m.Next <= p.committed {
+		if p == nil || p.epoch != m.Epoch || p.lost || m.Next <= p.committed {
 			continue
 		}
 		p.committed, p.retries = m.Next, 0
@@ -143,12 +144,7 @@ func (s *Source) store(ctx context.Context) error {
 			offsets[tp] = kafka.Committed{Offset: p.committed}
 		}
 	}
-	if s.annotate != nil {
-		for tp, o := range offsets {
-			o.Metadata = s.annotate(tp.String())
-			offsets[tp] = o
-		}
-	}
+	s.note(offsets)
 	group, own := s.group, s.sinkOwns
 	s.mu.Unlock()
 	if len(offsets) == 0 {
@@ -172,11 +168,23 @@ func (s *Source) store(ctx context.Context) error {
 	return nil
 }
 
+// note adds what a sink wants to find beside the offsets. The caller holds mu.
+func (s *Source) note(offsets map[kafka.TopicPartition]kafka.Committed) {
+	if s.annotate == nil {
+		return
+	}
+	for tp, o := range offsets {
+		o.Metadata = s.annotate(tp.String(), o.Offset)
+		offsets[tp] = o
+	}
+}
+
 // Close leaves the group, unless it is a static member of it, and closes the
 // connections.
 func (s *Source) Close() error {
 	s.mu.Lock()
 	cluster, group := s.cluster, s.group
+	err := s.unfinished()
 	s.mu.Unlock()
 	s.decoder.release()
 	if cluster == nil {
@@ -184,12 +192,23 @@ func (s *Source) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeFor)
 	defer cancel()
-	var errs []error
+	errs := []error{err}
 	if group != nil {
 		_ = s.store(ctx)
 		errs = append(errs, group.Leave(ctx))
 	}
 	return errors.Join(append(errs, cluster.Close())...)
+}
+
+// unfinished tells, behind a sequence that ended by itself, what is not committed
+// all the same. The caller holds mu.
+func (s *Source) unfinished() error {
+	for _, p := range s.parts {
+		if s.ended && p.committed < p.next {
+			return fmt.Errorf("partition %s was read to %d, but only %d is committed; run again for the rest", p.tp, p.next, p.committed)
+		}
+	}
+	return nil
 }
 
 func (s *Source) nudge() {
@@ -222,7 +241,7 @@ func (s *Source) TakeOffsets() {
 }
 
 // Annotate sets what is written beside each committed offset.
-func (s *Source) Annotate(metadata func(partition string) string) {
+func (s *Source) Annotate(metadata func(partition string, offset int64) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.annotate = metadata
