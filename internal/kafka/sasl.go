@@ -121,6 +121,9 @@ func (d *dialogue) handshake(mechanism string) error {
 	case 0:
 		return nil
 	case kafkago.UnsupportedSASLMechanism:
+		if len(r.Mechanisms) == 0 {
+			return d.refused("the broker offers no mechanism", "use the broker's SASL port", code)
+		}
 		slices.Sort(r.Mechanisms)
 		return d.refused("the broker offers "+strings.Join(r.Mechanisms, ", "), "set sasl.mechanism to one of them", code)
 	case kafkago.IllegalSASLState:

@@ -258,10 +258,10 @@ func (o *OAuth) read(status int, body []byte, secret string) (string, time.Durat
 		return "", 0, fmt.Errorf("%s answered without a token: is it a token endpoint? (sasl.oauth.token_url)", o.TokenURL)
 	}
 	if a.Type != "" && !strings.EqualFold(a.Type, "bearer") {
-		return "", 0, fmt.Errorf("%s answered with a token of type %.20q, and only bearer tokens can be used", o.TokenURL, a.Type)
+		return "", 0, fmt.Errorf("%s answered with a token of type %q, and only bearer tokens can be used", o.TokenURL, excerpt(a.Type, secret))
 	}
 	seconds, err := a.ExpiresIn.Float64()
-	life := time.Duration(min(seconds, 1e6) * float64(time.Second))
+	life := time.Duration(max(0, min(seconds, 1e6)) * float64(time.Second))
 	if err != nil {
 		_, life = tokenLife(a.Token)
 	}
