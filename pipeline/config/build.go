@@ -7,12 +7,13 @@ import (
 	"log/slog"
 	"reflect"
 
+	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/elbo-stream/elbo/pipeline"
 )
 
-// Build makes the source, operators and sinks of p, in this order, and returns
+// Build makes the operators, source and sinks of p, in this order, and returns
 // them as a configuration of the engine that lacks only what a file does not
 // say (From, Drain, Hooks). It tries every step, so that all faults come at
 // once, each at the step's key or at the field that the builder's error begins
@@ -30,15 +31,22 @@ func (p *Pipeline) Build(ctx context.Context, env Env) (pipeline.Config, Faults)
 
 	c := p.Settings.engine()
 	c.Allocator = env.Allocator
-	c.Source = made[pipeline.Source](b, p.Source)
 	for _, s := range p.Operators {
-		c.Operators = append(c.Operators, pipeline.NamedOperator{Name: s.Name, Operator: made[pipeline.Operator](b, s)})
+		op := made[pipeline.Operator](b, s)
+		c.Operators = append(c.Operators, pipeline.NamedOperator{Name: s.Name, Operator: op})
+		if n, ok := op.(Needer); ok && b.env.Needs == nil {
+			b.env.Needs = n.Needs()
+		}
 	}
+	c.Source = made[pipeline.Source](b, p.Source)
 	for _, s := range p.Sinks {
 		c.Sinks = append(c.Sinks, pipeline.NamedSink{Name: s.Name, Sink: made[pipeline.Sink](b, s)})
 	}
 	if p.DeadLetters != nil {
 		c.DeadLetters = made[pipeline.Sink](b, p.DeadLetters)
+	}
+	if len(b.faults) == 0 {
+		b.join(&c)
 	}
 	if len(b.faults) > 0 {
 		b.close()
@@ -92,6 +100,66 @@ func made[T any](b *builder, s *Step) (thing T) {
 	}
 	return thing
 }
+
+// join lets sinks take others in whose rows they write with their own, and dead
+// letters too.
+func (b *builder) join(c *pipeline.Config) {
+	fault := func(s *Step, err error) {
+		b.faults = append(b.faults, b.pipeline.decoder.causes(s.Path, s.Config, err)...)
+	}
+	var sinks []pipeline.NamedSink
+	for i, s := range c.Sinks {
+		taken := false
+		for _, before := range sinks {
+			if j, ok := before.Sink.(Joiner); ok && !taken {
+				var err error
+				if taken, err = j.Join(s.Sink); err != nil {
+					fault(b.pipeline.Sinks[i], err)
+				}
+			}
+		}
+		if !taken {
+			sinks = append(sinks, s)
+		}
+	}
+	c.Sinks = sinks
+	if c.DeadLetters == nil {
+		return
+	}
+	for _, s := range sinks {
+		j, ok := s.Sink.(LetterJoiner)
+		if !ok {
+			continue
+		}
+		taken, err := j.JoinLetters(c.DeadLetters)
+		if err != nil {
+			fault(b.pipeline.DeadLetters, err)
+		}
+		if taken {
+			c.DeadLetters = s.Sink
+			return
+		}
+	}
+	if b.env.Delivery == ExactlyOnce {
+		fault(b.pipeline.DeadLetters, errors.New("exactly_once needs a place for dead letters where the rows go, "+
+			"so that both become durable at once: a topic of the same cluster, or a folder beside Parquet files"))
+	}
+}
+
+// A Joiner is a sink that can write what another was to write, together with its
+// own rows. Join reports whether it does; the other sink is done with then.
+type Joiner interface {
+	Join(other pipeline.Sink) (bool, error)
+}
+
+// A LetterJoiner is a sink that can take the dead letters of another together with
+// its rows (pipeline.LetterWriter); the other is done with then.
+type LetterJoiner interface {
+	JoinLetters(dead pipeline.Sink) (bool, error)
+}
+
+// A Needer is an operator that knows which columns it cannot do without.
+type Needer interface{ Needs() []arrow.Field }
 
 // close closes what was made, the last first.
 func (b *builder) close() {

@@ -116,6 +116,10 @@ func (d *decoder) structure(n, at *yaml.Node, path string, v reflect.Value) {
 	if !ok || !d.enter(n, path) {
 		return
 	}
+	if short, ok := v.Addr().Interface().(Shorthand); ok && n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
+		d.shorthand(n, path, short)
+		return
+	}
 	fields := fieldsOf(v.Type())
 	var all []entry
 	switch {
@@ -130,6 +134,19 @@ func (d *decoder) structure(n, at *yaml.Node, path string, v reflect.Value) {
 	defer func() { d.depth-- }()
 	set := d.fields(all, fields, v)
 	d.missing(at, path, fields, set)
+}
+
+// shorthand reads a word that stands for a struct.
+func (d *decoder) shorthand(n *yaml.Node, path string, v Shorthand) {
+	var text string
+	before := len(d.faults)
+	d.scalar(n, path, field{}, reflect.ValueOf(&text).Elem())
+	if len(d.faults) > before {
+		return
+	}
+	if err := v.SetShort(text); err != nil {
+		d.fault(n, path, "%q %w", text, err)
+	}
 }
 
 // fields reads the entries that are fields of v and reports the others. It

@@ -147,3 +147,12 @@ func setPreset(v reflect.Value, f field) error {
 
 // allowed reports whether text is among the enum of f, which may be none.
 func (f field) allowed(text string) bool { return len(f.enum) == 0 || slices.Contains(f.enum, text) }
+
+// Shorthand is what a pointer to a config struct implements whose commonest form
+// is one word, as value: json for value: {format: json}. The error continues a
+// sentence that begins with the word.
+type Shorthand interface{ SetShort(text string) error }
+
+func hasShorthand(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && reflect.PointerTo(t).Implements(reflect.TypeFor[Shorthand]())
+}

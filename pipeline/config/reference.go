@@ -134,5 +134,8 @@ func typeText(t reflect.Type, f field) string {
 	case reflect.Map:
 		return "keys with " + typeText(t.Elem(), f)
 	}
+	if hasShorthand(t) {
+		return "word, or keys"
+	}
 	return "keys"
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 
+	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/elbo-stream/elbo/pipeline"
@@ -21,6 +22,10 @@ type Env struct {
 	// Delivery is the file's promise: at_least_once, effectively_once or
 	// exactly_once. Build fills it in.
 	Delivery string
+	// Needs are the columns that the first Needer among the operators cannot do
+	// without, for sources that have to be told what to look for; nil without one.
+	// Build fills it in.
+	Needs []arrow.Field
 }
 
 // A Kind is one kind of source, operator or sink. NewKind makes one.

@@ -171,5 +171,8 @@ func typeSchema(t reflect.Type, f field) schema {
 	case reflect.Map:
 		return schema{"type": "object", "additionalProperties": typeSchema(t.Elem(), inner)}
 	}
+	if hasShorthand(t) {
+		return schema{"anyOf": []any{schema{"type": "string"}, structSchema(t)}}
+	}
 	return structSchema(t)
 }
