@@ -68,7 +68,7 @@ func (s *Security) login(ctx context.Context, conn *protocol.Conn, host string) 
 		return time.Time{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	d := &dialogue{addr: address(conn, host), conn: conn, security: s, start: time.Now()}
+	d := &dialogue{addr: addressOf(conn, host), conn: conn, security: s, start: time.Now()}
 	err = d.run(ctx)
 	if !stop() {
 		return time.Time{}, fmt.Errorf("authentication to %s with %s: %w", d.addr, s.Mechanism, errors.Join(context.Cause(ctx), err))

@@ -26,7 +26,7 @@ func (d *dialogue) byAWS(ctx context.Context) error {
 		return fmt.Errorf("authentication to %s with %s: %w", d.addr, d.security.Mechanism, err)
 	}
 	d.hint = "check that the identity may do kafka-cluster:Connect on this cluster, and this machine's clock"
-	cache := d.security.kept()
+	cache := d.security.tokens()
 	return d.byToken(ctx, func(ctx context.Context) (string, bool, error) {
 		keys, old, err := cache.keys.get(ctx, func(ctx context.Context) (awsKeys, time.Duration, error) { return w.keys(ctx, region) })
 		if err != nil {
@@ -172,8 +172,8 @@ func readProfile(text, profile string) map[string]string {
 	return section
 }
 
-// issued is how containers and instances hand out keys.
-type issued struct {
+// awsIssued is how containers and instances hand out keys.
+type awsIssued struct {
 	Code            string
 	Message         string
 	AccessKeyID     string `json:"AccessKeyId"`
@@ -254,7 +254,7 @@ func (w *awsWorld) fromInstance(ctx context.Context) (awsKeys, time.Duration, er
 
 // readIssued reads keys; they are worth keeping until five minutes before their end.
 func (w *awsWorld) readIssued(body []byte) (awsKeys, time.Duration, error) {
-	var i issued
+	var i awsIssued
 	if err := json.Unmarshal(body, &i); err != nil {
 		return awsKeys{}, 0, errors.New("the answer is not JSON")
 	}
@@ -285,7 +285,7 @@ func (w *awsWorld) get(ctx context.Context, method, address string, header http.
 	for k, v := range header {
 		req.Header[k] = v
 	}
-	status, body, err := ask(client, req)
+	status, body, err := askWeb(client, req)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("%s answered %d: %s", address, status, excerpt(string(body)))
 	}
@@ -330,7 +330,7 @@ func (w *awsWorld) takeRole(ctx context.Context, region string, form url.Values,
 	if err != nil {
 		return awsKeys{}, 0, err
 	}
-	status, answer, err := ask(client, req)
+	status, answer, err := askWeb(client, req)
 	if err != nil {
 		return awsKeys{}, 0, fmt.Errorf("take the role %s: %w", form.Get("RoleArn"), err)
 	}

@@ -139,8 +139,8 @@ func TestAWSRegion(t *testing.T) {
 
 func TestAWSKeysOfEnvironmentAndFiles(t *testing.T) {
 	dir := t.TempDir()
-	credentials := file(t, dir, "credentials", []byte("# mine\n[default]\naws_access_key_id = D\naws_secret_access_key=geheim\n\n[ other ]\naws_access_key_id=O\nAWS_SECRET_ACCESS_KEY = geheim\naws_session_token = s=1\n; aws_session_token = x\n[half]\naws_access_key_id=H\n"))
-	config := file(t, dir, "config", []byte("[default]\nregion = x\n[profile conf]\naws_access_key_id=C\naws_secret_access_key=geheim\n[profile role]\nrole_arn=arn:x\nsource_profile=default\n[profile sso]\nsso_session=x\n[profile run]\ncredential_process=/bin/x\n"))
+	credentials := putFile(t, dir, "credentials", []byte("# mine\n[default]\naws_access_key_id = D\naws_secret_access_key=geheim\n\n[ other ]\naws_access_key_id=O\nAWS_SECRET_ACCESS_KEY = geheim\naws_session_token = s=1\n; aws_session_token = x\n[half]\naws_access_key_id=H\n"))
+	config := putFile(t, dir, "config", []byte("[default]\nregion = x\n[profile conf]\naws_access_key_id=C\naws_secret_access_key=geheim\n[profile role]\nrole_arn=arn:x\nsource_profile=default\n[profile sso]\nsso_session=x\n[profile run]\ncredential_process=/bin/x\n"))
 	files := map[string]string{"AWS_SHARED_CREDENTIALS_FILE": credentials, "AWS_CONFIG_FILE": config}
 	with := func(more ...string) map[string]string {
 		m := map[string]string{}
@@ -161,7 +161,7 @@ func TestAWSKeysOfEnvironmentAndFiles(t *testing.T) {
 	if err := os.Mkdir(home+"/.aws", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	file(t, home+"/.aws", "credentials", []byte("[default]\naws_access_key_id=HOME\naws_secret_access_key=geheim"))
+	putFile(t, home+"/.aws", "credentials", []byte("[default]\naws_access_key_id=HOME\naws_secret_access_key=geheim"))
 	wantKeys(t, w, "HOME", "", 0)
 	for _, c := range []struct {
 		aws  AWS
@@ -191,7 +191,7 @@ func TestAWSKeysOfContainer(t *testing.T) {
 		_, _ = io.WriteString(w, body)
 	}))
 	defer server.Close()
-	token := file(t, t.TempDir(), "token", []byte("from file\n"))
+	token := putFile(t, t.TempDir(), "token", []byte("from file\n"))
 	env := map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL + "/x", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "from env"}
 	wantKeys(t, world(t, AWS{}, env), "C", "t", 55*time.Minute)
 	if authorization != "from env" {
@@ -294,7 +294,7 @@ func TestAWSRoles(t *testing.T) {
 			t.Errorf("error %v is an AuthError: %v, want %v", err, !c.final, c.final)
 		}
 	}
-	token := file(t, t.TempDir(), "token", []byte("jwt\n"))
+	token := putFile(t, t.TempDir(), "token", []byte("jwt\n"))
 	status, body = 200, answer("AssumeRoleWithWebIdentity")
 	web := map[string]string{"AWS_ENDPOINT_URL_STS": sts.URL, "AWS_WEB_IDENTITY_TOKEN_FILE": token, "AWS_ROLE_ARN": arn, "AWS_ROLE_SESSION_NAME": "me"}
 	wantKeys(t, world(t, AWS{}, web), "R", "t", 55*time.Minute)
@@ -320,7 +320,7 @@ func TestMSKLogin(t *testing.T) {
 	good := true
 	addr, messages := bearer(t, func(string) bool { return good })
 	s := &Security{Mechanism: MechanismAWS}
-	if _, _, err := connect(t, s, "localhost", addr); err != nil {
+	if _, _, err := logIn(t, s, "localhost", addr); err != nil {
 		t.Fatal(err)
 	}
 	_, token, _ := strings.Cut(messages()[0], "auth=Bearer ")
@@ -329,12 +329,12 @@ func TestMSKLogin(t *testing.T) {
 		t.Errorf("token is %q, %v", text, err)
 	}
 	good = false
-	_, _, err = connect(t, s, "localhost", addr)
+	_, _, err = logIn(t, s, "localhost", addr)
 	wantAuth(t, err, ` as user "AKIDEXAMPLE" with AWS_MSK_IAM was refused: {"status":"invalid_token"}: check that the identity may do kafka-cluster:Connect`)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-	_, _, err = connect(t, s, "localhost", addr)
+	_, _, err = logIn(t, s, "localhost", addr)
 	wantWords(t, err, "authentication to localhost:", "with AWS_MSK_IAM: AWS keys of the environment (AWS_ACCESS_KEY_ID): set both")
 	t.Setenv("AWS_REGION", "")
-	_, _, err = connect(t, s, "localhost", addr)
+	_, _, err = logIn(t, s, "localhost", addr)
 	wantWords(t, err, "sasl.aws.region: must be set")
 }

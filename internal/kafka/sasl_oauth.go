@@ -61,31 +61,31 @@ func (d *dialogue) present(text string) error {
 	_, err = d.send([]byte{1})
 	var refusal *AuthError
 	if !errors.As(err, &refusal) {
-		return d.refused("the broker says "+quote(answer), d.hint, err)
+		return d.refused("the broker says "+quoteBytes(answer), d.hint, err)
 	}
 	return refusal
 }
 
 // tokenCache keeps what is used for more than one connection.
 type tokenCache struct {
-	token kept[string]
-	keys  kept[awsKeys]
+	token keptValue[string]
+	keys  keptValue[awsKeys]
 }
 
 func newTokenCache() *tokenCache {
-	return &tokenCache{token: kept[string]{turn: make(chan struct{}, 1)}, keys: kept[awsKeys]{turn: make(chan struct{}, 1)}}
+	return &tokenCache{token: keptValue[string]{turn: make(chan struct{}, 1)}, keys: keptValue[awsKeys]{turn: make(chan struct{}, 1)}}
 }
 
-// kept is a value that is good for some time. One caller at a time fetches it; the others
+// keptValue is a value that is good for some time. One caller at a time fetches it; the others
 // wait for that.
-type kept[T any] struct {
+type keptValue[T any] struct {
 	turn  chan struct{} // holds one: who has put it there may use the fields
 	value T
 	until time.Time
 }
 
 // get returns the value, or fetches one that is good for life; old tells which.
-func (k *kept[T]) get(ctx context.Context, fetch func(context.Context) (value T, life time.Duration, err error)) (value T, old bool, err error) {
+func (k *keptValue[T]) get(ctx context.Context, fetch func(context.Context) (value T, life time.Duration, err error)) (value T, old bool, err error) {
 	select {
 	case k.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -104,22 +104,22 @@ func (k *kept[T]) get(ctx context.Context, fetch func(context.Context) (value T,
 }
 
 // forget makes the next get fetch.
-func (k *kept[T]) forget() {
+func (k *keptValue[T]) forget() {
 	k.turn <- struct{}{}
 	k.until = time.Time{}
 	<-k.turn
 }
 
-func (o *OAuth) secret() source {
-	return source{"sasl.oauth.client_secret", o.ClientSecret.Reveal(), o.ClientSecret.IsSet(), o.ClientSecretFile, o.ClientSecretEnv}
+func (o *OAuth) secret() textSource {
+	return textSource{"sasl.oauth.client_secret", o.ClientSecret.Reveal(), o.ClientSecret.IsSet(), o.ClientSecretFile, o.ClientSecretEnv}
 }
 
-// letters is what RFC 7628 allows in the name of an extension.
-const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+// asciiLetters is what RFC 7628 allows in the name of an extension.
+const asciiLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 // isToken tells whether text has only what RFC 6750 allows in a bearer token.
 func isToken(text string) bool {
-	return strings.Trim(strings.TrimRight(text, "="), letters+"0123456789._~+/-") == "" && strings.Trim(text, "=") != ""
+	return strings.Trim(strings.TrimRight(text, "="), asciiLetters+"0123456789._~+/-") == "" && strings.Trim(text, "=") != ""
 }
 
 // isExtension tells whether RFC 7628 allows text as the value of an extension.
@@ -133,7 +133,7 @@ func (o *OAuth) check() []error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("sasl.oauth."+format, args...)) }
 	for _, k := range slices.Sorted(maps.Keys(o.Extensions)) {
-		if k == "" || strings.Trim(k, letters) != "" || k == "auth" {
+		if k == "" || strings.Trim(k, asciiLetters) != "" || k == "auth" {
 			fault("extensions: %q cannot be a name: use letters, and not auth", k)
 		}
 		if !isExtension(o.Extensions[k]) {
@@ -171,14 +171,14 @@ func (d *dialogue) byOAuth(ctx context.Context) error {
 		}, func() {})
 	}
 	d.hint = "check sasl.oauth.client_id and sasl.oauth.scope, and what the broker expects of a token"
-	cache := d.security.kept()
+	cache := d.security.tokens()
 	return d.byToken(ctx, func(ctx context.Context) (string, bool, error) {
 		return cache.token.get(ctx, o.fetch)
 	}, cache.token.forget)
 }
 
-// kept returns what connections share, or something empty when s was not validated.
-func (s *Security) kept() *tokenCache {
+// tokens returns what connections share, or something empty when s was not validated.
+func (s *Security) tokens() *tokenCache {
 	if s.cache == nil {
 		return newTokenCache()
 	}
@@ -226,7 +226,7 @@ func (o *OAuth) fetch(ctx context.Context) (text string, life time.Duration, err
 	if !o.SecretInBody {
 		req.SetBasicAuth(url.QueryEscape(o.ClientID), url.QueryEscape(secret))
 	}
-	status, body, err := ask(client, req)
+	status, body, err := askWeb(client, req)
 	if err != nil {
 		return "", 0, fmt.Errorf("sasl.oauth.token_url: %w", err)
 	}

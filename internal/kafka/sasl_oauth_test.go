@@ -54,10 +54,10 @@ func TestTokenFile(t *testing.T) {
 	dir := t.TempDir()
 	addr, messages := bearer(t, func(token string) bool { return token == "good.token-1" })
 	s := &Security{Mechanism: MechanismOAuthBearer, OAuth: OAuth{
-		TokenFile:  file(t, dir, "token", []byte("good.token-1\n")),
+		TokenFile:  putFile(t, dir, "token", []byte("good.token-1\n")),
 		Extensions: map[string]string{"logicalCluster": "lkc-1", "identityPoolId": "pool 7"},
 	}}
-	if _, _, err := connect(t, s, "localhost", addr); err != nil {
+	if _, _, err := logIn(t, s, "localhost", addr); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := messages()[0], "n,,\x01auth=Bearer good.token-1\x01identityPoolId=pool 7\x01logicalCluster=lkc-1\x01\x01"; got != want {
@@ -65,32 +65,32 @@ func TestTokenFile(t *testing.T) {
 	}
 	// F20: an expired token.
 	old := jwt(fmt.Sprintf(`{"sub":"x","exp":%d}`, time.Now().Add(-3*time.Minute).Unix()))
-	file(t, dir, "token", []byte(old))
-	_, _, err := connect(t, s, "localhost", addr)
+	putFile(t, dir, "token", []byte(old))
+	_, _, err := logIn(t, s, "localhost", addr)
 	a := wantAuth(t, err, "authentication to localhost:", ` with OAUTHBEARER was refused: {"status":"invalid_token"} (the token expired at 2`,
 		"3m0s ago by this machine's clock): put a fresh token into "+dir+"/token (sasl.oauth.token_file)")
 	if strings.Contains(a.Error(), old) {
 		t.Error("the token is in the error")
 	}
 	for content, want := range map[string]string{"": "holds no token (0 bytes)", "a b": "holds no token (3 bytes)", "{}": "holds no token", "a\x01b": "holds no token", "===": "holds no token"} {
-		file(t, dir, "token", []byte(content))
-		_, _, err := connect(t, s, "localhost", addr)
+		putFile(t, dir, "token", []byte(content))
+		_, _, err := logIn(t, s, "localhost", addr)
 		wantWords(t, err, "authentication to localhost:", "sasl.oauth.token_file: "+dir+"/token "+want)
 	}
-	file(t, dir, "token", []byte("good.token-1"))
-	if _, _, err := connect(t, s, "localhost", addr); err != nil {
+	putFile(t, dir, "token", []byte("good.token-1"))
+	if _, _, err := logIn(t, s, "localhost", addr); err != nil {
 		t.Errorf("after the file was renewed: %v", err)
 	}
 	s.OAuth.TokenFile = dir + "/none"
-	_, _, err = connect(t, s, "localhost", addr)
+	_, _, err = logIn(t, s, "localhost", addr)
 	wantWords(t, err, "sasl.oauth.token_file: open")
 }
 
 // A broker that refuses without an error code at the end is refused as well.
 func TestOddRefusal(t *testing.T) {
 	addr := scripted{answer: func(int, []byte) ([]byte, int16, string) { return []byte(`{"status":"no"}`), 0, "" }}.start(t)
-	s := &Security{Mechanism: MechanismOAuthBearer, OAuth: OAuth{TokenFile: file(t, t.TempDir(), "token", []byte("t"))}}
-	_, _, err := connect(t, s, "localhost", addr)
+	s := &Security{Mechanism: MechanismOAuthBearer, OAuth: OAuth{TokenFile: putFile(t, t.TempDir(), "token", []byte("t"))}}
+	_, _, err := logIn(t, s, "localhost", addr)
 	wantAuth(t, err, `the broker says "{\"status\":\"no\"}"`)
 }
 
@@ -132,7 +132,7 @@ func (e *endpoint) start(t *testing.T) *Security {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	s := &Security{Mechanism: MechanismOAuthBearer, OAuth: OAuth{
 		TokenURL: server.URL + "/oauth/token", ClientID: "cli:ent", ClientSecret: NewCredential("ge+heim/%"),
-		CAFile: file(t, t.TempDir(), "ca.pem", ca),
+		CAFile: putFile(t, t.TempDir(), "ca.pem", ca),
 	}}
 	if err := s.validate(); err != nil {
 		t.Fatal(err)
@@ -181,7 +181,7 @@ func TestClientCredentials(t *testing.T) {
 	}
 	s.cache = newTokenCache()
 	s.OAuth.SecretInBody = true
-	if _, _, err := connect(t, s, "localhost", addr); err != nil {
+	if _, _, err := logIn(t, s, "localhost", addr); err != nil {
 		t.Fatal(err)
 	}
 	last := e.requests()[1]
@@ -215,7 +215,7 @@ func TestTokenEndpointFaults(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e.set(c.status, c.body)
-			_, _, err := connect(t, s, "localhost", addr)
+			_, _, err := logIn(t, s, "localhost", addr)
 			wantWords(t, err, "authentication to localhost:", c.want)
 			var a *AuthError
 			if final := errors.As(err, &a); final != c.final {
@@ -229,10 +229,10 @@ func TestTokenEndpointFaults(t *testing.T) {
 		})
 	}
 	s.OAuth.CAFile = ""
-	_, _, err := connect(t, s, "localhost", addr)
+	_, _, err := logIn(t, s, "localhost", addr)
 	wantWords(t, err, "sasl.oauth.token_url: Post ", "unknown authority")
 	s.OAuth.CAFile = "/nowhere/at all"
-	_, _, err = connect(t, s, "localhost", addr)
+	_, _, err = logIn(t, s, "localhost", addr)
 	wantWords(t, err, "sasl.oauth.ca_file: open")
 }
 
@@ -248,27 +248,27 @@ func TestKeptTokenIsRefused(t *testing.T) {
 		defer mu.Unlock()
 		return token == want
 	})
-	if _, _, err := connect(t, s, "localhost", addr); err != nil {
+	if _, _, err := logIn(t, s, "localhost", addr); err != nil {
 		t.Fatal(err)
 	}
 	mu.Lock()
 	want = "token-2"
 	mu.Unlock()
-	_, _, err := connect(t, s, "localhost", addr)
+	_, _, err := logIn(t, s, "localhost", addr)
 	wantWords(t, err, "was refused", "the next connection takes a new token")
 	var a *AuthError
 	if errors.As(err, &a) {
 		t.Errorf("error = %v is an AuthError, want one that may be tried again", err)
 	}
-	if _, _, err := connect(t, s, "localhost", addr); err != nil {
+	if _, _, err := logIn(t, s, "localhost", addr); err != nil {
 		t.Errorf("with a new token: %v", err)
 	}
 	mu.Lock()
 	want = "none"
 	mu.Unlock()
-	_, _, err = connect(t, s, "localhost", addr)
+	_, _, err = logIn(t, s, "localhost", addr)
 	wantWords(t, err, "the next connection takes a new token")
-	_, _, err = connect(t, s, "localhost", addr)
+	_, _, err = logIn(t, s, "localhost", addr)
 	wantAuth(t, err, "check sasl.oauth.client_id and sasl.oauth.scope")
 }
 

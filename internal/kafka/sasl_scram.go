@@ -52,7 +52,7 @@ func (s *scram) first() []byte {
 func (s *scram) final(message []byte) ([]byte, error) {
 	nonce, salt, rounds, err := s.parse(string(message))
 	if err != nil {
-		return nil, fmt.Errorf("the broker's first message %s: %w", quote(message), err)
+		return nil, fmt.Errorf("the broker's first message %s: %w", quoteBytes(message), err)
 	}
 	salted, err := pbkdf2.Key(s.hash, s.password, salt, rounds, s.hash().Size())
 	if err != nil {

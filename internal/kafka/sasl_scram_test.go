@@ -70,7 +70,7 @@ func TestSCRAMFalseBroker(t *testing.T) {
 				}
 				return []byte(final), 0, ""
 			}}.start(t)
-			_, _, err := connect(t, &Security{Mechanism: MechanismSCRAM256, User: "user", Password: NewCredential("geheim")}, "localhost", addr)
+			_, _, err := logIn(t, &Security{Mechanism: MechanismSCRAM256, User: "user", Password: NewCredential("geheim")}, "localhost", addr)
 			if name == "error" {
 				wantAuth(t, err, "was refused: other-error: check sasl.user and sasl.password")
 			} else {
@@ -79,7 +79,7 @@ func TestSCRAMFalseBroker(t *testing.T) {
 		})
 	}
 	addr := scripted{answer: func(int, []byte) ([]byte, int16, string) { return []byte("hello"), 0, "" }}.start(t)
-	_, _, err := connect(t, &Security{Mechanism: MechanismSCRAM256, User: "user", Password: NewCredential("geheim")}, "localhost", addr)
+	_, _, err := logIn(t, &Security{Mechanism: MechanismSCRAM256, User: "user", Password: NewCredential("geheim")}, "localhost", addr)
 	wantAuth(t, err, `the broker's first message "hello": has another form`)
 }
 

@@ -15,7 +15,7 @@ import (
 
 // saslBroker is kfake with one user of each mechanism that it knows.
 func saslBroker(t *testing.T, opts ...kfake.Opt) string {
-	return broker(t, append(opts, kfake.EnableSASL(),
+	return secureBroker(t, append(opts, kfake.EnableSASL(),
 		kfake.Superuser(MechanismPlain, "user", "word"),
 		kfake.Superuser(MechanismSCRAM256, "user", "word"),
 		kfake.Superuser(MechanismSCRAM512, "a=b,c", "pass wörd"))...)
@@ -24,7 +24,7 @@ func saslBroker(t *testing.T, opts ...kfake.Opt) string {
 func TestPassword(t *testing.T) {
 	a := newAuthority(t, "authority")
 	dir := t.TempDir()
-	encrypted := TLS{Enabled: true, CAFile: file(t, dir, "ca.pem", a.pem)}
+	encrypted := TLS{Enabled: true, CAFile: putFile(t, dir, "ca.pem", a.pem)}
 	plaintext, secured := saslBroker(t), saslBroker(t, kfake.TLS(a.server(nil)))
 	for _, c := range []struct{ mechanism, user, password string }{
 		{MechanismPlain, "user", "word"},
@@ -32,26 +32,26 @@ func TestPassword(t *testing.T) {
 		{MechanismSCRAM512, "a=b,c", "pass wörd"},
 	} {
 		t.Run(c.mechanism, func(t *testing.T) {
-			s := &Security{Mechanism: c.mechanism, User: c.user, PasswordFile: file(t, dir, "password", []byte(c.password+"\n"))}
-			_, renew, err := connect(t, s, "localhost", plaintext)
+			s := &Security{Mechanism: c.mechanism, User: c.user, PasswordFile: putFile(t, dir, "password", []byte(c.password+"\n"))}
+			_, renew, err := logIn(t, s, "localhost", plaintext)
 			if err != nil || !renew.IsZero() {
 				t.Errorf("login = %v, %v, want no renewal and no error", renew, err)
 			}
 			s.TLS = encrypted
-			if _, _, err := connect(t, s, "localhost", secured); err != nil {
+			if _, _, err := logIn(t, s, "localhost", secured); err != nil {
 				t.Errorf("over TLS: %v", err)
 			}
 			// kfake closes the connection, as brokers before 1.0 did; that may as well be a
 			// broker that goes away, so it is no AuthError.
-			file(t, dir, "password", []byte("geheim"))
-			_, _, err = connect(t, s, "localhost", secured)
+			putFile(t, dir, "password", []byte("geheim"))
+			_, _, err = logIn(t, s, "localhost", secured)
 			wantWords(t, err, "authentication to localhost:", " with "+c.mechanism+": the broker closed the connection",
 				"if it always does, check sasl.user and sasl.password_file")
 			if strings.Contains(err.Error(), "geheim") {
 				t.Errorf("the password is in the error: %v", err)
 			}
-			file(t, dir, "password", []byte(c.password))
-			if _, _, err := connect(t, s, "localhost", secured); err != nil {
+			putFile(t, dir, "password", []byte(c.password))
+			if _, _, err := logIn(t, s, "localhost", secured); err != nil {
 				t.Errorf("after the file was mended: %v", err)
 			}
 		})
@@ -91,7 +91,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			addr := c.broker.start(t)
-			_, _, err := connect(t, &c.s, "localhost", addr)
+			_, _, err := logIn(t, &c.s, "localhost", addr)
 			a := wantAuth(t, err)
 			_, port, _ := net.SplitHostPort(addr)
 			if want := "authentication to localhost:" + port + c.want; err.Error() != want {
@@ -106,11 +106,11 @@ func TestRefusals(t *testing.T) {
 
 func TestLoginLocalFaults(t *testing.T) {
 	addr := scripted{answer: func(int, []byte) ([]byte, int16, string) { return nil, 0, "" }}.start(t)
-	_, _, err := connect(t, &Security{Mechanism: MechanismPlain, User: "x", PasswordFile: "/nowhere/at all"}, "localhost", addr)
+	_, _, err := logIn(t, &Security{Mechanism: MechanismPlain, User: "x", PasswordFile: "/nowhere/at all"}, "localhost", addr)
 	wantWords(t, err, "sasl.password_file: open /nowhere/at all: no such file")
-	_, _, err = connect(t, &Security{Mechanism: MechanismPlain, UserEnv: "ELBO_TEST_UNSET", PasswordFile: "x"}, "localhost", addr)
+	_, _, err = logIn(t, &Security{Mechanism: MechanismPlain, UserEnv: "ELBO_TEST_UNSET", PasswordFile: "x"}, "localhost", addr)
 	wantWords(t, err, "sasl.user_env: the environment variable ELBO_TEST_UNSET is not set")
-	_, _, err = connect(t, &Security{Mechanism: MechanismPlain, User: "a\x00b", Password: NewCredential("geheim")}, "localhost", addr)
+	_, _, err = logIn(t, &Security{Mechanism: MechanismPlain, User: "a\x00b", Password: NewCredential("geheim")}, "localhost", addr)
 	wantWords(t, err, "sasl.user or sasl.password: has a zero byte, which PLAIN cannot carry")
 }
 
@@ -140,7 +140,7 @@ func TestSessionLifetime(t *testing.T) {
 	addr := saslBroker(t, kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "10000"}))
 	s := &Security{Mechanism: MechanismSCRAM256, User: "user", Password: NewCredential("word")}
 	start := time.Now()
-	conn, renew, err := connect(t, s, "localhost", addr)
+	conn, renew, err := logIn(t, s, "localhost", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestSessionLifetime(t *testing.T) {
 		if err := s.authenticate(t.Context(), conn, "localhost"); err != nil {
 			t.Fatalf("renew: %v", err)
 		}
-		if err := askMetadata(conn); err != nil {
+		if err := askSomething(conn); err != nil {
 			t.Fatalf("after a renewal: %v", err)
 		}
 	}

@@ -38,8 +38,8 @@ func webClient(key, caFile string) (*http.Client, error) {
 	}, nil
 }
 
-// ask sends a request and reads its answer, at most 1 MiB of it.
-func ask(client *http.Client, req *http.Request) (status int, body []byte, err error) {
+// askWeb sends a request and reads its answer, at most 1 MiB of it.
+func askWeb(client *http.Client, req *http.Request) (status int, body []byte, err error) {
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, nil, err

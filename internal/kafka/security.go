@@ -244,26 +244,26 @@ func (t *TLS) check() []error {
 	return nil
 }
 
-func (s *Security) user() source {
-	return source{"sasl.user", s.User, s.User != "", s.UserFile, s.UserEnv}
+func (s *Security) user() textSource {
+	return textSource{"sasl.user", s.User, s.User != "", s.UserFile, s.UserEnv}
 }
 
-func (s *Security) password() source {
-	return source{"sasl.password", s.Password.Reveal(), s.Password.IsSet(), s.PasswordFile, s.PasswordEnv}
+func (s *Security) password() textSource {
+	return textSource{"sasl.password", s.Password.Reveal(), s.Password.IsSet(), s.PasswordFile, s.PasswordEnv}
 }
 
-// source is where one text comes from. The text may be secret: it is in no error.
-type source struct {
+// textSource is where one text comes from. The text may be secret: it is in no error.
+type textSource struct {
 	key       string // of the literal; the others add _file and _env
 	literal   string
 	isLiteral bool
 	file, env string
 }
 
-func (s source) set() bool { return s.isLiteral || s.file != "" || s.env != "" }
+func (s textSource) set() bool { return s.isLiteral || s.file != "" || s.env != "" }
 
 // name is the key that is in use.
-func (s source) name() string {
+func (s textSource) name() string {
 	switch {
 	case s.isLiteral:
 		return s.key
@@ -274,7 +274,7 @@ func (s source) name() string {
 	}
 }
 
-func (s source) check(required bool) []error {
+func (s textSource) check(required bool) []error {
 	n := 0
 	for _, set := range []bool{s.isLiteral, s.file != "", s.env != ""} {
 		if set {
@@ -291,7 +291,7 @@ func (s source) check(required bool) []error {
 }
 
 // read returns the text as it is now. A file's last line break is no part of it.
-func (s source) read() (string, error) {
+func (s textSource) read() (string, error) {
 	switch {
 	case s.isLiteral:
 		return s.literal, nil

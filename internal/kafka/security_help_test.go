@@ -29,9 +29,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// connect does what a connection of a cluster does: dial, TLS, ApiVersions, login,
+// logIn does what a connection of a cluster does: dial, TLS, ApiVersions, login,
 // and then asks for metadata. Host is the name to dial, such as localhost.
-func connect(t *testing.T, s *Security, host, addr string) (*protocol.Conn, time.Time, error) {
+func logIn(t *testing.T, s *Security, host, addr string) (*protocol.Conn, time.Time, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -69,10 +69,10 @@ func dialSecure(ctx context.Context, s *Security, host, addr string) (*protocol.
 	if err != nil {
 		return conn, renew, err
 	}
-	return conn, renew, askMetadata(conn)
+	return conn, renew, askSomething(conn)
 }
 
-func askMetadata(conn *protocol.Conn) error {
+func askSomething(conn *protocol.Conn) error {
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	_, err := conn.RoundTrip(&metadata.Request{TopicNames: []string{}})
 	return err
@@ -92,8 +92,8 @@ func versionsOf(r *apiversions.Response) map[protocol.ApiKey]int16 {
 	return versions
 }
 
-// broker starts kfake with one broker.
-func broker(t *testing.T, opts ...kfake.Opt) string {
+// secureBroker starts kfake with one broker.
+func secureBroker(t *testing.T, opts ...kfake.Opt) string {
 	t.Helper()
 	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
 	if err != nil {
@@ -178,8 +178,8 @@ func (a *authority) server(edit func(*x509.Certificate)) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{cert}}
 }
 
-// file writes a file into the test's folder, or over it.
-func file(t *testing.T, dir, name string, content []byte) string {
+// putFile writes a file into the test's folder, or over it.
+func putFile(t *testing.T, dir, name string, content []byte) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -215,8 +215,8 @@ func wantAuth(t *testing.T, err error, words ...string) *AuthError {
 	return a
 }
 
-// listener accepts connections and hands each to serve until the test ends.
-func listener(t *testing.T, serve func(net.Conn)) string {
+// listenWith accepts connections and hands each to serve until the test ends.
+func listenWith(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -263,9 +263,9 @@ type scripted struct {
 
 func (s scripted) start(t *testing.T) string {
 	t.Helper()
-	return listener(t, func(c net.Conn) {
+	return listenWith(t, func(c net.Conn) {
 		for i := 0; ; {
-			key, version, correlation, body, err := readRequest(c)
+			key, version, correlation, body, err := readSASLRequest(c)
 			if err != nil {
 				return
 			}
@@ -303,14 +303,14 @@ func (s scripted) start(t *testing.T) string {
 				return
 			}
 			resp.SetVersion(version)
-			if writeResponse(c, correlation, resp) != nil {
+			if writeSASLResponse(c, correlation, resp) != nil {
 				return
 			}
 		}
 	})
 }
 
-func readRequest(r io.Reader) (key, version int16, correlation int32, body []byte, err error) {
+func readSASLRequest(r io.Reader) (key, version int16, correlation int32, body []byte, err error) {
 	var head [4]byte
 	if _, err = io.ReadFull(r, head[:]); err != nil {
 		return
@@ -323,7 +323,7 @@ func readRequest(r io.Reader) (key, version int16, correlation int32, body []byt
 	return int16(binary.BigEndian.Uint16(b)), int16(binary.BigEndian.Uint16(b[2:])), int32(binary.BigEndian.Uint32(b[4:])), b[10+client:], nil
 }
 
-func writeResponse(w io.Writer, correlation int32, resp kmsg.Response) error {
+func writeSASLResponse(w io.Writer, correlation int32, resp kmsg.Response) error {
 	body := resp.AppendTo(nil)
 	var b bytes.Buffer
 	_ = binary.Write(&b, binary.BigEndian, int32(len(body)+4))

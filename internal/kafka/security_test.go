@@ -126,8 +126,8 @@ func TestWarnings(t *testing.T) {
 
 func TestValidateReadsEveryFile(t *testing.T) {
 	dir := t.TempDir()
-	junk := file(t, dir, "junk", []byte("no PEM"))
-	empty := file(t, dir, "empty", []byte("\r\n"))
+	junk := putFile(t, dir, "junk", []byte("no PEM"))
+	empty := putFile(t, dir, "empty", []byte("\r\n"))
 	s := &Security{
 		TLS:       TLS{Enabled: true, CAFile: junk, CertFile: dir + "/none", KeyFile: junk},
 		Mechanism: "PLAIN", UserEnv: "ELBO_TEST_UNSET", PasswordFile: empty,
@@ -137,7 +137,7 @@ func TestValidateReadsEveryFile(t *testing.T) {
 	a := newAuthority(t, "authority")
 	cert, _ := a.issue(nil, "x")
 	_, key := a.issue(nil, "y")
-	s = &Security{TLS: TLS{Enabled: true, CertFile: file(t, dir, "cert", cert), KeyFile: file(t, dir, "key", key)}}
+	s = &Security{TLS: TLS{Enabled: true, CertFile: putFile(t, dir, "cert", cert), KeyFile: putFile(t, dir, "key", key)}}
 	wantWords(t, s.validate(), "tls.cert_file "+dir+"/cert with tls.key_file "+dir+"/key: private key does not match public key")
 	s = &Security{Mechanism: "OAUTHBEARER", OAuth: OAuth{TokenURL: "https://a", ClientID: "c", ClientSecretFile: dir + "/none"}}
 	wantWords(t, s.validate(), "sasl.oauth.client_secret_file: open")
@@ -149,10 +149,10 @@ func TestValidateReadsEveryFile(t *testing.T) {
 
 func TestSourceIsReadAnew(t *testing.T) {
 	dir := t.TempDir()
-	path := file(t, dir, "password", []byte(" one \r\n"))
+	path := putFile(t, dir, "password", []byte(" one \r\n"))
 	s := (&Security{PasswordFile: path}).password()
 	for _, c := range []struct{ content, want string }{{" one \r\n", " one "}, {"two", "two"}, {"a\nb\n", "a\nb"}} {
-		file(t, dir, "password", []byte(c.content))
+		putFile(t, dir, "password", []byte(c.content))
 		if got, err := s.read(); got != c.want || err != nil {
 			t.Errorf("read() of %q = %q, %v, want %q", c.content, got, err, c.want)
 		}

@@ -41,7 +41,7 @@ func (e *TLSError) Unwrap() error { return e.Err }
 // errors of its first exchanges that say what is wrong with the settings. Host is
 // the name that was dialled, with or without a port. It owns conn: on an error it is closed.
 func (s *Security) wrap(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
-	addr := address(conn, host)
+	addr := addressOf(conn, host)
 	if !s.TLS.Enabled {
 		return &firstWords{Conn: conn, addr: addr, security: s}, nil
 	}
@@ -76,8 +76,8 @@ func untilDeadline(ctx context.Context) time.Duration {
 	return handshakeTimeout
 }
 
-// address returns host with a port, which is that of conn's other end if host has none.
-func address(conn net.Conn, host string) string {
+// addressOf returns host with a port, which is that of conn's other end if host has none.
+func addressOf(conn net.Conn, host string) string {
 	if _, _, err := net.SplitHostPort(host); err == nil {
 		return host
 	}
@@ -159,10 +159,10 @@ func (t *TLS) explain(addr, name string, asked bool, err error) error {
 	)
 	switch {
 	case errors.As(err, &hostname):
-		e.Reason = fmt.Sprintf("the broker's certificate is for %s, not for %s", names(hostname.Certificate), name)
+		e.Reason = fmt.Sprintf("the broker's certificate is for %s, not for %s", certNames(hostname.Certificate), name)
 		e.Hint = "set tls.server_name to a name of the certificate, or let the broker advertise one"
 	case errors.As(err, &authority):
-		e.Reason = fmt.Sprintf("the broker's certificate is signed by %s, which is not known here", issuer(authority.Cert))
+		e.Reason = fmt.Sprintf("the broker's certificate is signed by %s, which is not known here", certIssuer(authority.Cert))
 		e.Hint = "set tls.ca_file to the PEM file of that authority"
 		if t.CAFile != "" {
 			e.Hint = fmt.Sprintf("check whether %s (tls.ca_file) is the right and current one", t.CAFile)
@@ -170,7 +170,7 @@ func (t *TLS) explain(addr, name string, asked bool, err error) error {
 	case errors.As(err, &invalid):
 		t.explainInvalid(e, invalid)
 	case errors.As(err, &record):
-		e.Reason = "this port does not speak TLS: it answered " + quote(record.RecordHeader[:])
+		e.Reason = "this port does not speak TLS: it answered " + quoteBytes(record.RecordHeader[:])
 		e.Hint = "set tls.enabled to false, or use the broker's TLS port"
 	case isRemote(err):
 		t.explainAlert(e, asked)
@@ -203,7 +203,7 @@ func (t *TLS) explainInvalid(e *TLSError, invalid x509.CertificateInvalidError) 
 
 // explainAlert is about a broker that ended the handshake and said why.
 func (t *TLS) explainAlert(e *TLSError, asked bool) {
-	e.Reason = "the broker refused: " + alert(e.Err)
+	e.Reason = "the broker refused: " + alertText(e.Err)
 	switch {
 	case t.CertFile != "":
 		e.Hint = fmt.Sprintf("check that %s (tls.cert_file) is current and signed by an authority that the broker trusts", t.CertFile)
@@ -214,7 +214,7 @@ func (t *TLS) explainAlert(e *TLSError, asked bool) {
 	}
 }
 
-func names(c *x509.Certificate) string {
+func certNames(c *x509.Certificate) string {
 	if c == nil {
 		return "another name"
 	}
@@ -228,7 +228,7 @@ func names(c *x509.Certificate) string {
 	return strings.Join(all, ", ")
 }
 
-func issuer(c *x509.Certificate) string {
+func certIssuer(c *x509.Certificate) string {
 	if c == nil {
 		return "an authority"
 	}
@@ -241,8 +241,8 @@ func isRemote(err error) bool {
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
-// alert returns the text of what isRemote.
-func alert(err error) string {
+// alertText returns the text of what isRemote.
+func alertText(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		return strings.TrimPrefix(op.Err.Error(), "tls: ")
@@ -256,8 +256,8 @@ func isCut(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// quote shows the first bytes of what somebody sent.
-func quote(b []byte) string {
+// quoteBytes shows the first bytes of what somebody sent.
+func quoteBytes(b []byte) string {
 	if len(b) > 24 {
 		b = b[:24]
 	}
@@ -341,7 +341,7 @@ func (f *firstWords) stranger(b []byte) error {
 	case len(b) >= 2 && b[0] == 0x15 && b[1] == 3: // a TLS alert
 		return &TLSError{Addr: f.addr, Reason: "this port speaks TLS", Hint: "set tls.enabled to true, or use the broker's plaintext port"}
 	case len(b) > 0 && b[0] != 0:
-		return fmt.Errorf("%s: this is no Kafka broker: it answered %s", f.addr, quote(b))
+		return fmt.Errorf("%s: this is no Kafka broker: it answered %s", f.addr, quoteBytes(b))
 	}
 	return nil
 }

@@ -16,15 +16,15 @@ import (
 func TestTLS(t *testing.T) {
 	a := newAuthority(t, "right authority")
 	dir := t.TempDir()
-	ca := file(t, dir, "ca.pem", a.pem)
-	addr := broker(t, kfake.TLS(a.server(nil)))
-	if _, _, err := connect(t, &Security{TLS: TLS{Enabled: true, CAFile: ca}}, "localhost", addr); err != nil {
+	ca := putFile(t, dir, "ca.pem", a.pem)
+	addr := secureBroker(t, kfake.TLS(a.server(nil)))
+	if _, _, err := logIn(t, &Security{TLS: TLS{Enabled: true, CAFile: ca}}, "localhost", addr); err != nil {
 		t.Errorf("with the authority: %v", err)
 	}
-	if _, _, err := connect(t, &Security{TLS: TLS{Enabled: true, CAFile: ca, ServerName: "localhost"}}, "broker.test", addr); err != nil {
+	if _, _, err := logIn(t, &Security{TLS: TLS{Enabled: true, CAFile: ca, ServerName: "localhost"}}, "broker.test", addr); err != nil {
 		t.Errorf("with server_name: %v", err)
 	}
-	if _, _, err := connect(t, &Security{TLS: TLS{Enabled: true, Insecure: true}}, "broker.test", addr); err != nil {
+	if _, _, err := logIn(t, &Security{TLS: TLS{Enabled: true, Insecure: true}}, "broker.test", addr); err != nil {
 		t.Errorf("insecure: %v", err)
 	}
 }
@@ -32,22 +32,22 @@ func TestTLS(t *testing.T) {
 func TestTLSFaults(t *testing.T) {
 	a, other := newAuthority(t, "right authority"), newAuthority(t, "other authority")
 	dir := t.TempDir()
-	ca, wrong := file(t, dir, "ca.pem", a.pem), file(t, dir, "other.pem", other.pem)
-	good := broker(t, kfake.TLS(a.server(nil)))
-	expired := broker(t, kfake.TLS(a.server(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })))
-	early := broker(t, kfake.TLS(a.server(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })))
-	client := broker(t, kfake.TLS(a.server(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })))
-	nameless := broker(t, kfake.TLS(a.server(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, nil })))
+	ca, wrong := putFile(t, dir, "ca.pem", a.pem), putFile(t, dir, "other.pem", other.pem)
+	good := secureBroker(t, kfake.TLS(a.server(nil)))
+	expired := secureBroker(t, kfake.TLS(a.server(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })))
+	early := secureBroker(t, kfake.TLS(a.server(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })))
+	client := secureBroker(t, kfake.TLS(a.server(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })))
+	nameless := secureBroker(t, kfake.TLS(a.server(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, nil })))
 	old := a.server(nil)
 	old.MaxVersion = tls.VersionTLS11
-	ancient := broker(t, kfake.TLS(old))
-	mute := listener(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
-	cut := listener(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 10)) })
-	reset := listener(t, func(c net.Conn) {
+	ancient := secureBroker(t, kfake.TLS(old))
+	mute := listenWith(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	cut := listenWith(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 10)) })
+	reset := listenWith(t, func(c net.Conn) {
 		_, _ = c.Read(make([]byte, 10))
 		_ = c.(*net.TCPConn).SetLinger(0)
 	})
-	talks := listener(t, func(c net.Conn) { _, _ = c.Write([]byte("220 mail.test ESMTP\r\n")); _, _ = io.Copy(io.Discard, c) })
+	talks := listenWith(t, func(c net.Conn) { _, _ = c.Write([]byte("220 mail.test ESMTP\r\n")); _, _ = io.Copy(io.Discard, c) })
 	for _, c := range []struct {
 		name, addr, host, ca string
 		want                 []string
@@ -90,10 +90,10 @@ func TestTLSFaults(t *testing.T) {
 func TestClientCertificate(t *testing.T) {
 	a, other := newAuthority(t, "right authority"), newAuthority(t, "other authority")
 	dir := t.TempDir()
-	ca := file(t, dir, "ca.pem", a.pem)
+	ca := putFile(t, dir, "ca.pem", a.pem)
 	write := func(from *authority, name string) (cert, key string) {
 		c, k := from.issue(nil, "client")
-		return file(t, dir, name+".pem", c), file(t, dir, name+".key", k)
+		return putFile(t, dir, name+".pem", c), putFile(t, dir, name+".key", k)
 	}
 	goodCert, goodKey := write(a, "good")
 	badCert, badKey := write(other, "bad")
@@ -102,15 +102,15 @@ func TestClientCertificate(t *testing.T) {
 			config := a.server(nil)
 			config.ClientAuth, config.ClientCAs, config.MaxVersion = tls.RequireAndVerifyClientCert, x509.NewCertPool(), version
 			config.ClientCAs.AddCert(a.cert)
-			addr := broker(t, kfake.TLS(config))
+			addr := secureBroker(t, kfake.TLS(config))
 			s := &Security{TLS: TLS{Enabled: true, CAFile: ca}}
-			_, _, err := connect(t, s, "localhost", addr)
+			_, _, err := logIn(t, s, "localhost", addr)
 			wantWords(t, err, "TLS to localhost:", "the broker asks for a client certificate: set tls.cert_file and tls.key_file")
 			s.TLS.CertFile, s.TLS.KeyFile = badCert, badKey
-			_, _, err = connect(t, s, "localhost", addr)
+			_, _, err = logIn(t, s, "localhost", addr)
 			wantWords(t, err, "the broker refused: ", "check that "+badCert+" (tls.cert_file) is current and signed by an authority that the broker trusts")
 			s.TLS.CertFile, s.TLS.KeyFile = goodCert, goodKey
-			if _, _, err = connect(t, s, "localhost", addr); err != nil {
+			if _, _, err = logIn(t, s, "localhost", addr); err != nil {
 				t.Errorf("with a certificate: %v", err)
 			}
 		})
@@ -122,32 +122,32 @@ func TestClientCertificate(t *testing.T) {
 func TestAuthorityChanges(t *testing.T) {
 	before, after := newAuthority(t, "before"), newAuthority(t, "after")
 	dir := t.TempDir()
-	s := &Security{TLS: TLS{Enabled: true, CAFile: file(t, dir, "ca.pem", before.pem)}}
+	s := &Security{TLS: TLS{Enabled: true, CAFile: putFile(t, dir, "ca.pem", before.pem)}}
 	if err := s.validate(); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := connect(t, s, "localhost", broker(t, kfake.TLS(before.server(nil)))); err != nil {
+	if _, _, err := logIn(t, s, "localhost", secureBroker(t, kfake.TLS(before.server(nil)))); err != nil {
 		t.Fatal(err)
 	}
-	addr := broker(t, kfake.TLS(after.server(nil)))
-	_, _, err := connect(t, s, "localhost", addr)
+	addr := secureBroker(t, kfake.TLS(after.server(nil)))
+	_, _, err := logIn(t, s, "localhost", addr)
 	wantWords(t, err, `signed by "CN=after", which is not known here: check whether `, "ca.pem (tls.ca_file) is the right and current one")
-	file(t, dir, "ca.pem", nil)
-	_, _, err = connect(t, s, "localhost", addr)
+	putFile(t, dir, "ca.pem", nil)
+	_, _, err = logIn(t, s, "localhost", addr)
 	wantWords(t, err, "tls.ca_file: ", "has no PEM certificate")
-	file(t, dir, "ca.pem", after.pem)
-	if _, _, err = connect(t, s, "localhost", addr); err != nil {
+	putFile(t, dir, "ca.pem", after.pem)
+	if _, _, err = logIn(t, s, "localhost", addr); err != nil {
 		t.Errorf("after the file has changed: %v", err)
 	}
 }
 
 func TestPlaintextFaults(t *testing.T) {
 	a := newAuthority(t, "authority")
-	http := listener(t, func(c net.Conn) {
+	http := listenWith(t, func(c net.Conn) {
 		_, _ = c.Read(make([]byte, 1000))
 		_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 	})
-	alert := listener(t, func(c net.Conn) {
+	alert := listenWith(t, func(c net.Conn) {
 		_, _ = c.Read(make([]byte, 1000))
 		_, _ = c.Write([]byte{0x15, 3, 3, 0, 2, 2, 80})
 	})
@@ -155,13 +155,13 @@ func TestPlaintextFaults(t *testing.T) {
 		name, addr string
 		want       []string
 	}{
-		{"tls port", broker(t, kfake.TLS(a.server(nil))), []string{"TLS to localhost:", "so this port may want TLS: set tls.enabled to true"}},
+		{"tls port", secureBroker(t, kfake.TLS(a.server(nil))), []string{"TLS to localhost:", "so this port may want TLS: set tls.enabled to true"}},
 		{"tls alert", alert, []string{"this port speaks TLS: set tls.enabled to true"}},
 		{"web server", http, []string{`this is no Kafka broker: it answered "HTTP/1.1`}},
-		{"sasl port", broker(t, kfake.EnableSASL()), []string{"this port may want a login: set sasl.mechanism"}},
+		{"sasl port", secureBroker(t, kfake.EnableSASL()), []string{"this port may want a login: set sasl.mechanism"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, _, err := connect(t, &Security{}, "localhost", c.addr)
+			_, _, err := logIn(t, &Security{}, "localhost", c.addr)
 			wantWords(t, err, c.want...)
 		})
 	}
@@ -170,11 +170,11 @@ func TestPlaintextFaults(t *testing.T) {
 // Later ends are what they are: a broker that goes away says nothing about TLS.
 func TestLaterEndsAreNotExplained(t *testing.T) {
 	addr := scripted{}.start(t)
-	conn, _, err := connect(t, &Security{}, "localhost", addr)
+	conn, _, err := logIn(t, &Security{}, "localhost", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := askMetadata(conn); err != nil {
+	if err := askSomething(conn); err != nil {
 		t.Fatal(err)
 	}
 	conn.Close()
@@ -200,7 +200,7 @@ func TestLaterEndsAreNotExplained(t *testing.T) {
 }
 
 func TestAddress(t *testing.T) {
-	addr := listener(t, func(net.Conn) {})
+	addr := listenWith(t, func(net.Conn) {})
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -208,8 +208,8 @@ func TestAddress(t *testing.T) {
 	defer conn.Close()
 	_, port, _ := net.SplitHostPort(addr)
 	for host, want := range map[string]string{"a": "a:" + port, "a:1": "a:1", "::1": "[::1]:" + port, "[::1]": "[::1]:" + port, "[::1]:7": "[::1]:7"} {
-		if got := address(conn, host); got != want {
-			t.Errorf("address(%q) = %q, want %q", host, got, want)
+		if got := addressOf(conn, host); got != want {
+			t.Errorf("addressOf(%q) = %q, want %q", host, got, want)
 		}
 	}
 }
