@@ -43,6 +43,9 @@ func New(c Config) *Operator {
 	return &Operator{c: c}
 }
 
+// Needs returns the columns that the model reads.
+func (o *Operator) Needs() []arrow.Field { return o.c.Model.Spec.Fields() }
+
 // Bind finds the model's columns in the schema.
 func (o *Operator) Bind(in *arrow.Schema) (*arrow.Schema, error) {
 	out, err := attach.Schema(in, score.LatentFields(o.c.Model))

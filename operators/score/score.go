@@ -90,6 +90,9 @@ func New(c Config) *Operator {
 	return &Operator{c: c, mem: c.Allocator}
 }
 
+// Needs returns the columns that the model reads.
+func (o *Operator) Needs() []arrow.Field { return o.c.Model.Spec.Fields() }
+
 var topType = arrow.ListOf(arrow.StructOf(
 	arrow.Field{Name: "column", Type: arrow.BinaryTypes.String},
 	arrow.Field{Name: "contribution", Type: arrow.PrimitiveTypes.Float32},
