@@ -6,6 +6,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -68,7 +70,7 @@ func TestTokenFile(t *testing.T) {
 	putFile(t, dir, "token", []byte(old))
 	_, _, err := logIn(t, s, "localhost", addr)
 	a := wantAuth(t, err, "authentication to localhost:", ` with OAUTHBEARER was refused: {"status":"invalid_token"} (the token expired at 2`,
-		"3m0s ago by this machine's clock): put a fresh token into "+dir+"/token (sasl.oauth.token_file)")
+		"s ago by this machine's clock): put a fresh token into "+dir+"/token (sasl.oauth.token_file)")
 	if strings.Contains(a.Error(), old) {
 		t.Error("the token is in the error")
 	}
@@ -127,7 +129,9 @@ func (e *endpoint) requests() []*http.Request {
 
 // start returns settings that use the endpoint.
 func (e *endpoint) start(t *testing.T) *Security {
-	server := httptest.NewTLSServer(e)
+	server := httptest.NewUnstartedServer(e)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
 	t.Cleanup(server.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	s := &Security{Mechanism: MechanismOAuthBearer, OAuth: OAuth{
