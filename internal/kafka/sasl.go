@@ -63,12 +63,12 @@ func (s *Security) login(ctx context.Context, conn *protocol.Conn, host string) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, untilDeadline(ctx))
 	defer cancel()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
+	// One clock alone ends the wait, so that the error is always that of ctx.
+	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return time.Time{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	d := &dialogue{addr: addressOf(conn, host), conn: conn, security: s, start: time.Now()}
+	d := &dialogue{addr: addressOf(conn, host), conn: conn, security: s, start: time.Now(), hint: "check that this is the broker's SASL port"}
 	err = d.run(ctx)
 	if !stop() {
 		return time.Time{}, fmt.Errorf("authentication to %s with %s: %w", d.addr, s.Mechanism, errors.Join(context.Cause(ctx), err))
@@ -76,7 +76,7 @@ func (s *Security) login(ctx context.Context, conn *protocol.Conn, host string) 
 	if err != nil {
 		return time.Time{}, err
 	}
-	return d.renewal(), conn.SetDeadline(time.Time{})
+	return d.renewal(), nil
 }
 
 // dialogue is one authentication on one connection.

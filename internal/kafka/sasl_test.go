@@ -11,6 +11,7 @@ import (
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"go.uber.org/goleak"
 )
 
 // saslBroker is kfake with one user of each mechanism that it knows.
@@ -112,6 +113,30 @@ func TestLoginLocalFaults(t *testing.T) {
 	wantWords(t, err, "sasl.user_env: the environment variable ELBO_TEST_UNSET is not set")
 	_, _, err = logIn(t, &Security{Mechanism: MechanismPlain, User: "a\x00b", Password: NewCredential("geheim")}, "localhost", addr)
 	wantWords(t, err, "sasl.user or sasl.password: has a zero byte, which PLAIN cannot carry")
+	_, _, err = logIn(t, &Security{Mechanism: MechanismPlain, User: "x", Password: NewCredential("geheim")}, "localhost", scripted{cut: true}.start(t))
+	wantWords(t, err, "with PLAIN: the broker closed the connection; if it always does, check that this is the broker's SASL port: unexpected EOF")
+}
+
+// Connections leave nothing behind, whether they come about or not.
+func TestLoginLeavesNothing(t *testing.T) {
+	e := &endpoint{body: `{"access_token":"token-%d","expires_in":3600}`}
+	s := e.start(t)
+	good, _ := bearer(t, func(string) bool { return true })
+	bad, _ := bearer(t, func(string) bool { return false })
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	for _, addr := range []string{good, bad, bad, bad} {
+		conn, _, err := dialSecure(t.Context(), s, "localhost", addr)
+		if (err == nil) != (addr == good) {
+			t.Errorf("login = %v", err)
+		}
+		conn.Close()
+	}
+	e.set(401, "{}")
+	for range 2 {
+		conn, _, err := dialSecure(t.Context(), s, "localhost", good)
+		wantAuth(t, err)
+		conn.Close()
+	}
 }
 
 // A broker that says nothing more costs no more than the time that the caller gave.

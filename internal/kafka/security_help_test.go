@@ -257,6 +257,7 @@ func listenWith(t *testing.T, serve func(net.Conn)) string {
 type scripted struct {
 	mechanisms []string
 	handshake  int16 // error code
+	cut        bool  // closes the connection instead
 	answer     func(i int, message []byte) (reply []byte, code int16, text string)
 	lifetime   int64
 }
@@ -278,7 +279,9 @@ func (s scripted) start(t *testing.T) string {
 				}
 				resp = r
 			case 17:
-				i = 0
+				if i = 0; s.cut {
+					return
+				}
 				r := kmsg.NewPtrSASLHandshakeResponse()
 				r.ErrorCode, r.SupportedMechanisms = s.handshake, s.mechanisms
 				resp = r
