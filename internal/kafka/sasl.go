@@ -45,18 +45,11 @@ func (e *AuthError) Unwrap() error { return e.Err }
 // Temporary returns false.
 func (e *AuthError) Temporary() bool { return false }
 
-// authenticate logs in on conn, on which ApiVersions may have been asked and
-// nothing else. It may be called again on the same connection between requests,
-// to log in anew before the session ends (KIP-368). See login.
-func (s *Security) authenticate(ctx context.Context, conn *protocol.Conn, host string) error {
-	_, err := s.login(ctx, conn, host)
-	return err
-}
-
-// login logs in like authenticate, and returns when to do so again, on this
-// connection or a new one: the broker cuts a session that ends. Zero means never.
-// A refusal is an *AuthError. The connection is of no use after an error. Conn's
-// deadline is cleared.
+// login logs in on conn, on which ApiVersions may have been asked and nothing else.
+// It returns when to do so again, on this connection between two requests (KIP-368)
+// or on a new one: the broker cuts a session that ends. Zero means never. Host is as
+// in wrap. A refusal is an *AuthError; after any error the connection is of no use.
+// Conn's deadline is cleared.
 func (s *Security) login(ctx context.Context, conn *protocol.Conn, host string) (renew time.Time, err error) {
 	if s.Mechanism == "" {
 		return time.Time{}, nil

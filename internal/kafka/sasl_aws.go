@@ -26,15 +26,15 @@ func (d *dialogue) byAWS(ctx context.Context) error {
 		return fmt.Errorf("authentication to %s with %s: %w", d.addr, d.security.Mechanism, err)
 	}
 	d.hint = "check that the identity may do kafka-cluster:Connect on this cluster, and this machine's clock"
-	cache := d.security.tokens()
+	shared := d.security.sharedState()
 	return d.byToken(ctx, func(ctx context.Context) (string, bool, error) {
-		keys, old, err := cache.keys.get(ctx, func(ctx context.Context) (awsKeys, time.Duration, error) { return w.keys(ctx, region) })
+		keys, old, err := shared.keys.get(ctx, func(ctx context.Context) (awsKeys, time.Duration, error) { return w.keys(ctx, region) })
 		if err != nil {
 			return "", false, err
 		}
 		d.user = keys.id
 		return keys.mskToken(region, w.now()), old, nil
-	}, cache.keys.forget)
+	}, shared.keys.forget)
 }
 
 // awsWorld finds keys where Amazon's tools look for them.

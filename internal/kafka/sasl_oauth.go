@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -66,14 +67,17 @@ func (d *dialogue) present(text string) error {
 	return refusal
 }
 
-// tokenCache keeps what is used for more than one connection.
-type tokenCache struct {
+// sharedState keeps what is used for more than one connection.
+type sharedState struct {
 	token keptValue[string]
 	keys  keptValue[awsKeys]
+	// proven: a broker has answered past the first words, so the settings are right
+	// and an early end means nothing.
+	proven atomic.Bool
 }
 
-func newTokenCache() *tokenCache {
-	return &tokenCache{token: keptValue[string]{turn: make(chan struct{}, 1)}, keys: keptValue[awsKeys]{turn: make(chan struct{}, 1)}}
+func newSharedState() *sharedState {
+	return &sharedState{token: keptValue[string]{turn: make(chan struct{}, 1)}, keys: keptValue[awsKeys]{turn: make(chan struct{}, 1)}}
 }
 
 // keptValue is a value that is good for some time. One caller at a time fetches it; the others
@@ -171,18 +175,18 @@ func (d *dialogue) byOAuth(ctx context.Context) error {
 		}, func() {})
 	}
 	d.hint = "check sasl.oauth.client_id and sasl.oauth.scope, and what the broker expects of a token"
-	cache := d.security.tokens()
+	shared := d.security.sharedState()
 	return d.byToken(ctx, func(ctx context.Context) (string, bool, error) {
-		return cache.token.get(ctx, o.fetch)
-	}, cache.token.forget)
+		return shared.token.get(ctx, o.fetch)
+	}, shared.token.forget)
 }
 
-// tokens returns what connections share, or something empty when s was not validated.
-func (s *Security) tokens() *tokenCache {
-	if s.cache == nil {
-		return newTokenCache()
+// sharedState returns what connections share, or something empty when s was not validated.
+func (s *Security) sharedState() *sharedState {
+	if s.shared == nil {
+		return newSharedState()
 	}
-	return s.cache
+	return s.shared
 }
 
 // fromFile reads the token file. The token is in no error.

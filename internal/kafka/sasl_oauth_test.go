@@ -183,7 +183,7 @@ func TestClientCredentials(t *testing.T) {
 	if r[0].Method != "POST" || r[0].PostForm.Encode() != "grant_type=client_credentials&scope=kafka+read" {
 		t.Errorf("asked by %s with %q", r[0].Method, r[0].PostForm.Encode())
 	}
-	s.cache = newTokenCache()
+	s.shared = newSharedState()
 	s.OAuth.SecretInBody = true
 	if _, _, err := logIn(t, s, "localhost", addr); err != nil {
 		t.Fatal(err)
@@ -301,7 +301,7 @@ func TestTokenIsKeptForItsLife(t *testing.T) {
 
 func TestKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := &newTokenCache().token
+		k := &newSharedState().token
 		n := 0
 		fetch := func(ctx context.Context) (string, time.Duration, error) {
 			time.Sleep(time.Second)

@@ -173,7 +173,7 @@ func TestSessionLifetime(t *testing.T) {
 		t.Errorf("renewal after %v, want 85 to 95 %% of 10 s", life)
 	}
 	for range 3 {
-		if err := s.authenticate(t.Context(), conn, "localhost"); err != nil {
+		if renew, err = s.login(t.Context(), conn, "localhost"); err != nil || renew.IsZero() {
 			t.Fatalf("renew: %v", err)
 		}
 		if err := askSomething(conn); err != nil {

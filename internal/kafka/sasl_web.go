@@ -15,8 +15,8 @@ import (
 const webTimeout = 4 * time.Second
 
 // webClient returns a client for token endpoints. It leaves no connection open and
-// follows no redirection, which could carry a secret elsewhere. Key names the setting of caFile; "" means
-// the system's authorities.
+// follows no redirection, which could carry a secret elsewhere. Key names the
+// setting of caFile; "" means the system's authorities.
 func webClient(key, caFile string) (*http.Client, error) {
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,

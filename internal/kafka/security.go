@@ -46,7 +46,7 @@ type Security struct {
 	OAuth OAuth
 	AWS   AWS
 
-	cache *tokenCache // shared by all connections; nil: nothing is kept
+	shared *sharedState // shared by all connections; nil: nothing is kept
 }
 
 // TLS says how the connection is encrypted and how each end is known.
@@ -199,8 +199,8 @@ func (s *Security) validate() error {
 			note(err)
 		}
 	}
-	if s.cache == nil {
-		s.cache = newTokenCache()
+	if s.shared == nil {
+		s.shared = newSharedState()
 	}
 	return errors.Join(errs...)
 }

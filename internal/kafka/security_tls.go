@@ -299,7 +299,9 @@ func (f *firstWords) Read(b []byte) (int, error) {
 	switch {
 	case err != nil && n == 0:
 		return 0, f.explain(request, err)
-	case request == 1 && first && !f.security.TLS.Enabled:
+	case request == watched:
+		f.security.sharedState().proven.Store(true)
+	case first && !f.security.TLS.Enabled:
 		if err := f.stranger(b[:n]); err != nil {
 			return 0, err
 		}
@@ -318,7 +320,7 @@ func (f *firstWords) explain(request int32, err error) error {
 	switch {
 	case isRemote(err):
 		t.explainAlert(e, f.asked)
-	case !isCut(err):
+	case !isCut(err) || f.security.sharedState().proven.Load():
 		return err
 	case request == 1 && !t.Enabled:
 		e.Reason = "the connection was closed right after the first request, so this port may want TLS"

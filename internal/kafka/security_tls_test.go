@@ -199,6 +199,26 @@ func TestLaterEndsAreNotExplained(t *testing.T) {
 	}
 }
 
+// Once a broker has answered, a connection that it closes early, as when it
+// restarts, is no reason to doubt the settings.
+func TestEarlyEndOfProvenSettings(t *testing.T) {
+	s := &Security{}
+	if err := s.validate(); err != nil {
+		t.Fatal(err)
+	}
+	cut := listenWith(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 10)) })
+	_, _, err := logIn(t, s, "localhost", cut)
+	wantWords(t, err, "this port may want TLS")
+	if _, _, err := logIn(t, s, "localhost", scripted{}.start(t)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = logIn(t, s, "localhost", cut)
+	var e *TLSError
+	if err == nil || errors.As(err, &e) {
+		t.Errorf("error = %v, want that of the connection", err)
+	}
+}
+
 func TestAddress(t *testing.T) {
 	addr := listenWith(t, func(net.Conn) {})
 	conn, err := net.Dial("tcp", addr)
