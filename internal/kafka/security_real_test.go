@@ -171,6 +171,9 @@ func TestRealKafka(t *testing.T) {
 	b.addUser(t, "a=b,c", "pass wörd=,")
 	word := NewCredential
 	oauth := OAuth{TokenFile: tokenFile, Extensions: map[string]string{"traceId": "123"}}
+	e := &endpoint{body: fmt.Sprintf(`{"access_token":%q,"expires_in":3600}`, unsecured(fmt.Sprintf(`{"sub":"erin","exp":%d}`, time.Now().Add(time.Hour).Unix())))}
+	granted := *e.start(t)
+	granted.TLS = on
 	t.Run("right", func(t *testing.T) {
 		token(time.Hour)
 		for _, c := range []struct {
@@ -182,7 +185,8 @@ func TestRealKafka(t *testing.T) {
 			{"scram 256", b.secure, Security{TLS: on, Mechanism: MechanismSCRAM256, User: "bob", Password: word("bob-secret")}},
 			{"scram 512", b.secure, Security{TLS: on, Mechanism: MechanismSCRAM512, User: "carol", Password: word("carol-secret")}},
 			{"odd characters", b.secure, Security{TLS: on, Mechanism: MechanismSCRAM256, User: "a=b,c", Password: word("pass wörd=,")}},
-			{"oauth", b.secure, Security{TLS: on, Mechanism: MechanismOAuthBearer, OAuth: oauth}},
+			{"oauth by file", b.secure, Security{TLS: on, Mechanism: MechanismOAuthBearer, OAuth: oauth}},
+			{"oauth by endpoint", b.secure, granted},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				if _, _, err := logIn(t, &c.s, "localhost", c.addr); err != nil {
