@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -66,7 +67,8 @@ const (
 // A Cluster is the connections to a cluster and what is known of it. It is safe
 // for concurrent use.
 type Cluster struct {
-	c Config
+	c     Config
+	lanes atomic.Uint32 // producers made
 
 	mu       sync.Mutex
 	closed   bool
