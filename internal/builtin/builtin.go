@@ -42,7 +42,7 @@ func Registry(e Env) config.Registry {
 		Sources: []config.Kind[pipeline.Source]{
 			config.SourceKind("parquet", "Rows of Parquet files, in the order of paths and rows.", buildParquetSource),
 			config.SourceKind("generate", "A synthetic stream of payments with planted anomalies.", buildGenerate),
-			config.Planned[pipeline.Source]("kafka", "Records of Kafka topics."),
+			config.SourceKind("kafka", "Messages of Kafka topics.", buildKafkaSource),
 			config.Planned[pipeline.Source]("arrowipc", "Record batches of an Arrow IPC stream."),
 		},
 		Operators: []config.Kind[pipeline.Operator]{
@@ -56,12 +56,13 @@ func Registry(e Env) config.Registry {
 		},
 		Sinks: []config.Kind[pipeline.Sink]{
 			config.SinkKind("parquet", "Parquet files, each whole or not there.", parquetSink),
-			config.Planned[pipeline.Sink]("kafka", "Records of a Kafka topic."),
+			config.SinkKind("kafka", "Messages of a Kafka topic.", buildKafkaSink),
 			config.Planned[pipeline.Sink]("alert", "Alerts to Alertmanager and webhooks."),
 			config.Planned[pipeline.Sink]("arrowipc", "Record batches of an Arrow IPC stream."),
 		},
-		DeadLetters: config.SinkKind("parquet", "Rows that an operator could not take, with their reason.", parquetSink),
-		Deliveries:  []string{config.AtLeastOnce},
+		DeadLetters: config.SinkKind("dead_letters", "Rows that could not be taken, with their reason.",
+			func(_ context.Context, env config.Env, c DeadLetters) (pipeline.Sink, error) { return c.build(e, env) }),
+		Deliveries: []string{config.AtLeastOnce, config.EffectivelyOnce, config.ExactlyOnce},
 	}
 }
 
@@ -190,6 +191,36 @@ type ParquetSink struct {
 	Compression string `yaml:"compression" default:"zstd" enum:"zstd,snappy,lz4_raw,gzip,none" doc:"Page compression."`
 	Overwrite   bool   `yaml:"overwrite" doc:"Replace an existing output."`
 	Append      bool   `yaml:"append" doc:"Keep the files of a folder and add parts behind them."`
+}
+
+// DeadLetters is the configuration of dead_letters: Parquet files, or a topic.
+type DeadLetters struct {
+	Path        string        `yaml:"path" doc:"Folder for Parquet files, or one file when it ends in .parquet."`
+	Roll        Roll          `yaml:"roll" doc:"When a part file is finished; whichever comes first."`
+	Compression string        `yaml:"compression" default:"zstd" enum:"zstd,snappy,lz4_raw,gzip,none" doc:"Page compression."`
+	Overwrite   bool          `yaml:"overwrite" doc:"Replace an existing output."`
+	Append      bool          `yaml:"append" doc:"Keep the files of a folder and add parts behind them."`
+	Kafka       *KafkaLetters `yaml:"kafka" doc:"A topic in place of files."`
+}
+
+// Validate checks that there is one place.
+func (c *DeadLetters) Validate() error {
+	switch {
+	case c.Path == "" && c.Kafka == nil:
+		return errors.New("path: must be set, or kafka")
+	case c.Path != "" && c.Kafka != nil:
+		return errors.New("kafka: path is set too; choose one")
+	case c.Kafka != nil:
+		return c.Kafka.validate()
+	}
+	return nil
+}
+
+func (c DeadLetters) build(e Env, env config.Env) (pipeline.Sink, error) {
+	if c.Kafka != nil {
+		return c.Kafka.build(env)
+	}
+	return ParquetSink{Path: c.Path, Roll: c.Roll, Compression: c.Compression, Overwrite: c.Overwrite, Append: c.Append}.build(e, env)
 }
 
 // Roll says when a file is finished.

@@ -31,7 +31,7 @@ func (a *app) build(ctx context.Context, path string, overwrite bool) (*config.P
 }
 
 func (a *app) runVerb() *cobra.Command {
-	var f struct{ overwrite, json, fail bool }
+	var f struct{ overwrite, json, fail, untilEnd bool }
 	cmd := &cobra.Command{
 		Use: "run FILE.yaml", Short: "Run the pipeline of a file", Example: "  elbo run elbo.yaml",
 		Args: cobra.ExactArgs(1),
@@ -40,8 +40,13 @@ func (a *app) runVerb() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			counts := &tally{Sink: run.Sinks[0].Sink}
-			run.Sinks[0].Sink = counts
+			if f.untilEnd {
+				if s, ok := run.Source.(interface{ UntilEnd() }); ok {
+					s.UntilEnd()
+				} // others end by themselves
+			}
+			counts := &counter{}
+			run.Operators = append(run.Operators, pipeline.NamedOperator{Name: "count", Operator: counts})
 			p := a.progress()
 			run.Drain, run.Hooks = a.drain, a.rowHooks(p, rowsOf(run.Source))
 			stats, err := pipeline.Run(cmd.Context(), run)
@@ -58,6 +63,7 @@ func (a *app) runVerb() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&f.overwrite, "overwrite", false, "replace existing outputs")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print the summary as JSON")
+	cmd.Flags().BoolVar(&f.untilEnd, "until-end", false, "stop at the end that the topics have now, when all of it is committed")
 	cmd.Flags().BoolVar(&f.fail, "fail-on-anomaly", false, "exit with 4 when a row is an anomaly")
 	return cmd
 }

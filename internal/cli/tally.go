@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -11,19 +12,17 @@ import (
 	"github.com/elbo-stream/elbo/pipeline"
 )
 
-// tally counts what passes on its way to a sink: rows, anomalies, statuses.
-type tally struct {
-	pipeline.Sink
+// counts are rows, anomalies and statuses.
+type counts struct {
 	anomaly, status int // columns, -1 when absent
 	Rows            int64
 	Anomalies       int64
 	NotJudged       int64
 	Statuses        map[string]int64
-	each            func(rec arrow.Record) error
 }
 
-// Bind finds the columns to count.
-func (t *tally) Bind(in *arrow.Schema) error {
+// bind finds the columns to count.
+func (t *counts) bind(in *arrow.Schema) {
 	find := func(name string) int { return slices.Index(append(in.FieldIndices(name), -1), -1) }
 	t.anomaly, t.status = -1, -1
 	if find(score.Anomaly) == 1 {
@@ -33,11 +32,9 @@ func (t *tally) Bind(in *arrow.Schema) error {
 		t.status = in.FieldIndices(score.Status)[0]
 	}
 	t.Statuses = map[string]int64{}
-	return t.Sink.Bind(in)
 }
 
-// Write counts and passes on.
-func (t *tally) Write(ctx context.Context, n uint64, rec arrow.Record) error {
+func (t *counts) add(rec arrow.Record) {
 	t.Rows += rec.NumRows()
 	if t.anomaly >= 0 {
 		if b, ok := rec.Column(t.anomaly).(*array.Boolean); ok {
@@ -57,12 +54,52 @@ func (t *tally) Write(ctx context.Context, n uint64, rec arrow.Record) error {
 			}
 		}
 	}
+}
+
+// tally counts what passes on its way to a sink.
+type tally struct {
+	pipeline.Sink
+	counts
+	each func(rec arrow.Record) error
+}
+
+// Bind finds the columns to count.
+func (t *tally) Bind(in *arrow.Schema) error {
+	t.bind(in)
+	return t.Sink.Bind(in)
+}
+
+// Write counts and passes on.
+func (t *tally) Write(ctx context.Context, n uint64, rec arrow.Record) error {
+	t.add(rec)
 	if t.each != nil {
 		if err := t.each(rec); err != nil {
 			return err
 		}
 	}
 	return t.Sink.Write(ctx, n, rec)
+}
+
+// counter is a last operator that counts what the sinks are given. Unlike tally it
+// leaves a sink what it is, a MarkWriter or a Sealer.
+type counter struct {
+	mu sync.Mutex
+	counts
+}
+
+// Bind finds the columns to count.
+func (c *counter) Bind(in *arrow.Schema) (*arrow.Schema, error) {
+	c.bind(in)
+	return in, nil
+}
+
+// Apply counts and gives back what it was given.
+func (c *counter) Apply(_ context.Context, rec arrow.Record) (arrow.Record, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.add(rec)
+	rec.Retain()
+	return rec, nil
 }
 
 // nowhere is a sink that keeps nothing, for verbs that only look.

@@ -241,7 +241,7 @@ func (s *Sink) scan(ctx context.Context, source kafka.TopicPartition, base, ends
 func whence(r *kafka.Record, source kafka.TopicPartition) (place, bool) {
 	p := place{topic: source.Topic, partition: source.Partition, offset: -1}
 	topic, partition := false, false
-	err := r.Headers.Each(func(key, value []byte) {
+	for key, value := range r.Headers.All() {
 		switch string(key) {
 		case HeaderTopic:
 			topic = string(value) == source.Topic
@@ -254,6 +254,6 @@ func whence(r *kafka.Record, source kafka.TopicPartition) (place, bool) {
 		case HeaderRow:
 			p.row, _ = strconv.Atoi(string(value))
 		}
-	})
-	return p, err == nil && topic && partition && p.offset >= 0
+	}
+	return p, topic && partition && p.offset >= 0
 }

@@ -126,7 +126,7 @@ type Sink struct {
 	closed  bool
 }
 
-var _ pipeline.Sink = (*Sink)(nil)
+var _ pipeline.Sealer = (*Sink)(nil)
 
 // A part is a file that is being written.
 type part struct {
@@ -205,6 +205,18 @@ func (s *Sink) Write(ctx context.Context, n uint64, rec arrow.Record) error {
 	full := p.w.Size() >= s.c.RollBytes || s.c.RollRows > 0 && p.w.Rows() >= s.c.RollRows ||
 		s.c.RollAge > 0 && s.c.Now().Sub(p.since) >= s.c.RollAge
 	if s.c.oneFile() || !full {
+		return nil
+	}
+	return s.commit()
+}
+
+// Seal commits the open file of a folder, so that its rows are durable now. The
+// one file of a path that ends in .parquet is only whole at Flush.
+func (s *Sink) Seal(ctx context.Context, _ pipeline.Mark) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	if s.c.oneFile() || s.part == nil {
 		return nil
 	}
 	return s.commit()

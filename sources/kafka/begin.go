@@ -15,7 +15,7 @@ import (
 // begin starts reading partitions that have become this source's: where the sinks
 // stand, else where the group stands, else at Config.Start, which is stored at
 // once, so that a crash before the first commit does not move it.
-func (r *run) begin(ctx context.Context, parts []kafka.TopicPartition) error {
+func (r *reading) begin(ctx context.Context, parts []kafka.TopicPartition) error {
 	if len(parts) == 0 {
 		return nil
 	}
@@ -51,7 +51,7 @@ func isClosed(c <-chan struct{}) bool {
 
 // adopt notes the partitions with new epochs, so that sinks may ask for their
 // fences.
-func (r *run) adopt(parts []kafka.TopicPartition) {
+func (r *reading) adopt(parts []kafka.TopicPartition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, tp := range parts {
@@ -61,7 +61,7 @@ func (r *run) adopt(parts []kafka.TopicPartition) {
 }
 
 // locate finds out where each partition begins and gives it to the fetcher.
-func (r *run) locate(ctx context.Context, parts []kafka.TopicPartition) error {
+func (r *reading) locate(ctx context.Context, parts []kafka.TopicPartition) error {
 	r.mu.Lock()
 	marks := make([]pipeline.Mark, len(parts))
 	for i, tp := range parts {
@@ -96,7 +96,7 @@ func (r *run) locate(ctx context.Context, parts []kafka.TopicPartition) error {
 }
 
 // kept returns the positions that sinks, the group or an earlier run know.
-func (r *run) kept(ctx context.Context, parts []kafka.TopicPartition, places []pipeline.Place) (map[kafka.TopicPartition]int64, error) {
+func (r *reading) kept(ctx context.Context, parts []kafka.TopicPartition, places []pipeline.Place) (map[kafka.TopicPartition]int64, error) {
 	stored := make(map[kafka.TopicPartition]kafka.Committed)
 	if r.c.Group != "" {
 		var err error
@@ -131,7 +131,7 @@ func (r *run) kept(ctx context.Context, parts []kafka.TopicPartition, places []p
 
 // fresh adds the partitions that nobody knows to next, at Config.Start, but not
 // behind what one of several sinks holds, and stores those.
-func (r *run) fresh(ctx context.Context, parts []kafka.TopicPartition, places []pipeline.Place, next map[kafka.TopicPartition]int64) error {
+func (r *reading) fresh(ctx context.Context, parts []kafka.TopicPartition, places []pipeline.Place, next map[kafka.TopicPartition]int64) error {
 	unknown := slices.DeleteFunc(slices.Clone(parts), func(tp kafka.TopicPartition) bool { _, ok := next[tp]; return ok })
 	if len(unknown) == 0 {
 		return nil
@@ -166,7 +166,7 @@ func (r *run) fresh(ctx context.Context, parts []kafka.TopicPartition, places []
 }
 
 // startOffsets returns where Config.Start lies.
-func (r *run) startOffsets(ctx context.Context, parts []kafka.TopicPartition) (map[kafka.TopicPartition]int64, error) {
+func (r *reading) startOffsets(ctx context.Context, parts []kafka.TopicPartition) (map[kafka.TopicPartition]int64, error) {
 	const latest, earliest = -1, -2
 	switch s := r.c.Start; s.Where {
 	case AtOffset:
@@ -196,7 +196,7 @@ func (r *run) startOffsets(ctx context.Context, parts []kafka.TopicPartition) (m
 }
 
 // take makes batches of a chunk and yields them. It owns c.
-func (r *run) take(ctx context.Context, c *kafka.Chunk) error {
+func (r *reading) take(ctx context.Context, c *kafka.Chunk) error {
 	defer c.Release()
 	r.mu.Lock()
 	p := r.parts[c.TP]
@@ -222,7 +222,8 @@ func (r *run) take(ctx context.Context, c *kafka.Chunk) error {
 				return err
 			}
 		}
-		return r.builder.append(m)
+		r.builder.append(m)
+		return nil
 	})
 	if err != nil {
 		if errors.Is(err, errStopped) {
@@ -234,7 +235,7 @@ func (r *run) take(ctx context.Context, c *kafka.Chunk) error {
 }
 
 // give yields the messages gathered, up to next; the mark moves on also without any.
-func (r *run) give(p *part, next, end int64) error {
+func (r *reading) give(p *part, next, end int64) error {
 	r.mu.Lock()
 	first := p.next
 	p.end = max(end, next)
@@ -243,7 +244,7 @@ func (r *run) give(p *part, next, end int64) error {
 		return nil
 	}
 	p.next = next
-	p.reading = append(p.reading, read{next: next, at: time.Now()})
+	p.waiting = append(p.waiting, read{next: next, at: time.Now()})
 	r.mu.Unlock()
 	if !r.yield(r.builder.finish(p.tp, p.epoch, first, next), nil) {
 		return errStopped
@@ -253,7 +254,7 @@ func (r *run) give(p *part, next, end int64) error {
 
 // gap deals with a position that is not there: retention overtook it, or the log
 // was cut.
-func (r *run) gap(c *kafka.Chunk, p *part, gone *kafka.OffsetOutOfRangeError) error {
+func (r *reading) gap(c *kafka.Chunk, p *part, gone *kafka.OffsetOutOfRangeError) error {
 	to := gone.LogStart
 	if r.c.OnGap == Latest {
 		to = gone.End

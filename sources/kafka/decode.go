@@ -128,7 +128,7 @@ func gather(mem memory.Allocator, col arrow.Array, origin []int32) (arrow.Array,
 		col.Retain()
 		return col, nil
 	}
-	if lo, ok := run(origin); ok {
+	if lo, ok := rising(origin); ok {
 		return array.NewSlice(col, lo, lo+int64(len(origin))), nil
 	}
 	switch a := col.(type) {
@@ -158,8 +158,8 @@ func gather(mem memory.Allocator, col arrow.Array, origin []int32) (arrow.Array,
 	return array.Concatenate(pieces, mem)
 }
 
-// run tells whether origin rises by one from its first place.
-func run(origin []int32) (first int64, ok bool) {
+// rising tells whether origin rises by one from its first place.
+func rising(origin []int32) (first int64, ok bool) {
 	if len(origin) == 0 {
 		return 0, true
 	}

@@ -167,7 +167,7 @@ func (b *builder) full(next *kafka.Record) bool {
 		len(b.offsets) > 0 && b.value.size()+b.key.size()+b.headerVal.size()+len(next.Value)+len(next.Key) > maxBatchBytes
 }
 
-func (b *builder) append(r *kafka.Record) error {
+func (b *builder) append(r *kafka.Record) {
 	b.offsets = append(b.offsets, r.Offset)
 	b.times = append(b.times, r.Timestamp)
 	b.noTime = append(b.noTime, r.Timestamp < 0)
@@ -176,15 +176,14 @@ func (b *builder) append(r *kafka.Record) error {
 	}
 	b.key.append(r.Key)
 	b.value.append(r.Value)
-	err := r.Headers.Each(func(key, value []byte) {
+	for key, value := range r.Headers.All() {
 		if key == nil {
 			key = []byte{}
 		}
 		b.headerKey.append(key)
 		b.headerVal.append(value)
-	})
+	}
 	b.headerAt = append(b.headerAt, int32(len(b.headerKey.offsets)-1))
-	return err
 }
 
 // finish returns the batch of [first, next), which the caller owns. Its messages

@@ -15,9 +15,9 @@ import (
 // errStopped says that the loop over a sequence was left.
 var errStopped = errors.New("stopped")
 
-// A run is one sequence of batches. Everything happens in the goroutine that loops
+// A reading is one sequence of batches. Everything happens in the goroutine that loops
 // over it, but for joining the group and waiting for messages.
-type run struct {
+type reading struct {
 	*Source
 	from    []pipeline.Mark
 	yield   func(*pipeline.Batch, error) bool
@@ -39,7 +39,7 @@ type joined struct {
 
 // loop runs until ctx is done, the loop over the sequence is left, or the end is
 // reached.
-func (r *run) loop(ctx context.Context) error {
+func (r *reading) loop(ctx context.Context) error {
 	if err := r.open(ctx); err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (r *run) loop(ctx context.Context) error {
 }
 
 // step waits for one thing to happen and deals with it.
-func (r *run) step(ctx, inner context.Context, chunks <-chan *kafka.Chunk, pumped chan error, tick <-chan time.Time) error {
+func (r *reading) step(ctx, inner context.Context, chunks <-chan *kafka.Chunk, pumped chan error, tick <-chan time.Time) error {
 	var changed, lost <-chan struct{}
 	if r.member {
 		lost = r.group.Lost()
@@ -113,7 +113,7 @@ func (r *run) step(ctx, inner context.Context, chunks <-chan *kafka.Chunk, pumpe
 }
 
 // open connects, once in a source's life.
-func (r *run) open(ctx context.Context) error {
+func (r *reading) open(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.cluster != nil {
@@ -168,7 +168,7 @@ func pump(ctx context.Context, f *kafka.Fetcher, chunks chan<- *kafka.Chunk) err
 }
 
 // join asks for an assignment in the background.
-func (r *run) join(inner context.Context, owned []kafka.TopicPartition) {
+func (r *reading) join(inner context.Context, owned []kafka.TopicPartition) {
 	r.joining = true
 	go func() {
 		a, err := r.group.Join(inner, owned)
@@ -177,14 +177,14 @@ func (r *run) join(inner context.Context, owned []kafka.TopicPartition) {
 }
 
 // held lists the partitions that are held, in order.
-func (r *run) held() []kafka.TopicPartition {
+func (r *reading) held() []kafka.TopicPartition {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.SortedFunc(maps.Keys(r.parts), kafka.TopicPartition.Compare)
 }
 
 // assigned gives up what is no longer this member's and begins what is new.
-func (r *run) assigned(ctx, inner context.Context, a kafka.Assignment) error {
+func (r *reading) assigned(ctx, inner context.Context, a kafka.Assignment) error {
 	r.member = true
 	owned := r.held()
 	revoked := without(owned, a.Parts)
@@ -204,7 +204,7 @@ func without(all, some []kafka.TopicPartition) []kafka.TopicPartition {
 
 // rebalance joins anew: a cooperative member keeps what it has until it knows
 // better, an eager one gives up all first.
-func (r *run) rebalance(ctx, inner context.Context) error {
+func (r *reading) rebalance(ctx, inner context.Context) error {
 	owned := r.held()
 	if r.c.Cooperative && r.c.Group != "" || r.c.Group == "" {
 		r.join(inner, owned)
@@ -218,7 +218,7 @@ func (r *run) rebalance(ctx, inner context.Context) error {
 }
 
 // lostGroup drops everything: others may hold it already.
-func (r *run) lostGroup(inner context.Context) error {
+func (r *reading) lostGroup(inner context.Context) error {
 	owned := r.held()
 	r.c.Log.Warn("membership lost, joining again", "group", r.c.Group, "partitions", len(owned))
 	r.fetcher.Remove(owned...)
@@ -231,7 +231,7 @@ func (r *run) lostGroup(inner context.Context) error {
 }
 
 // drop ends the assignment of partitions.
-func (r *run) drop(parts []kafka.TopicPartition) {
+func (r *reading) drop(parts []kafka.TopicPartition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, tp := range parts {
@@ -242,7 +242,7 @@ func (r *run) drop(parts []kafka.TopicPartition) {
 // drain gives up partitions in good order: nothing more of them is read, and what
 // was read is committed, but for no longer than half the time that the group
 // waits.
-func (r *run) drain(ctx context.Context, parts []kafka.TopicPartition) error {
+func (r *reading) drain(ctx context.Context, parts []kafka.TopicPartition) error {
 	if len(parts) == 0 {
 		return nil
 	}
@@ -270,7 +270,7 @@ func (r *run) drain(ctx context.Context, parts []kafka.TopicPartition) error {
 }
 
 // seal asks the sinks to make durable what they were given of partitions.
-func (r *run) seal(parts []kafka.TopicPartition) error {
+func (r *reading) seal(parts []kafka.TopicPartition) error {
 	for _, tp := range parts {
 		r.mu.Lock()
 		p := r.parts[tp]
@@ -288,7 +288,7 @@ func (r *run) seal(parts []kafka.TopicPartition) error {
 
 // uncommitted counts the partitions that have rows in the engine. Those that a
 // sink has lost are not waited for.
-func (r *run) uncommitted(parts []kafka.TopicPartition) int {
+func (r *reading) uncommitted(parts []kafka.TopicPartition) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 0
@@ -301,7 +301,7 @@ func (r *run) uncommitted(parts []kafka.TopicPartition) int {
 }
 
 // again begins the partitions anew that a sink has lost, when their time has come.
-func (r *run) again(ctx context.Context) error {
+func (r *reading) again(ctx context.Context) error {
 	var due []kafka.TopicPartition
 	retries := make(map[kafka.TopicPartition]int)
 	r.mu.Lock()
@@ -339,7 +339,7 @@ const endPatience = 3 * time.Second
 // finished reports whether every partition is read to the end that it had and
 // committed, so that a sink that loses a partition at the last moment finds the
 // source still there. It asks the sinks to hurry when only they are awaited.
-func (r *run) finished() (bool, error) {
+func (r *reading) finished() (bool, error) {
 	r.mu.Lock()
 	var wait []kafka.TopicPartition
 	read, behind := true, int64(0)

@@ -30,7 +30,7 @@ type Source struct {
 	sinkOwns bool // a sink commits the offsets
 	annotate func(partition string, offset int64) string
 	gapRows  int64
-	ended    bool // a sequence has come to its end by itself
+	ended    bool          // a sequence has come to its end by itself
 	progress chan struct{} // one token: something was committed, or a sink lost a partition
 }
 
@@ -49,7 +49,7 @@ type part struct {
 	stored    int64 // behind what the group's coordinator was told
 	end       int64 // of the log, as last seen
 	target    int64 // where Config.UntilEnd ends it
-	reading   []read
+	waiting   []read
 	lost      bool      // a sink cannot go on: begin it anew
 	retryAt   time.Time // when
 	retries   int
@@ -96,7 +96,7 @@ func (s *Source) UntilEnd() { s.c.UntilEnd = true }
 // those of an earlier run, for partitions of which no sink and no group knows more.
 func (s *Source) Batches(ctx context.Context, from []pipeline.Mark) iter.Seq2[*pipeline.Batch, error] {
 	return func(yield func(*pipeline.Batch, error) bool) {
-		r := &run{Source: s, from: from, yield: yield}
+		r := &reading{Source: s, from: from, yield: yield}
 		if err := r.loop(ctx); err != nil && !errors.Is(err, errStopped) {
 			yield(nil, err)
 		}
@@ -119,11 +119,11 @@ func (s *Source) Commit(ctx context.Context, marks []pipeline.Mark) error {
 			continue
 		}
 		p.committed, p.retries = m.Next, 0
-		i := slices.IndexFunc(p.reading, func(r read) bool { return r.next > m.Next })
+		i := slices.IndexFunc(p.waiting, func(r read) bool { return r.next > m.Next })
 		if i < 0 {
-			i = len(p.reading)
+			i = len(p.waiting)
 		}
-		p.reading = slices.Delete(p.reading, 0, i)
+		p.waiting = slices.Delete(p.waiting, 0, i)
 	}
 	s.mu.Unlock()
 	err := s.store(ctx)
@@ -275,8 +275,8 @@ func (s *Source) Lags() (lags []Lag, gapRows int64) {
 	defer s.mu.Unlock()
 	for _, p := range s.parts {
 		l := Lag{Partition: p.tp.String(), Rows: max(0, p.end-p.committed)}
-		if len(p.reading) > 0 {
-			l.Age = time.Since(p.reading[0].at)
+		if len(p.waiting) > 0 {
+			l.Age = time.Since(p.waiting[0].at)
 		}
 		lags = append(lags, l)
 	}
