@@ -156,7 +156,7 @@ func (c *Cluster) Pid(id int) int {
 func (c *Cluster) Logs() string {
 	var text string
 	for _, n := range c.nodes {
-		text += fmt.Sprintf("--- Kafka %s node %d\n%s\n", c.options.Version, n.id, n.tail(6000))
+		text += fmt.Sprintf("--- Kafka %s node %d\n%s\n", c.options.Version, n.id, n.tail(30))
 	}
 	return text
 }

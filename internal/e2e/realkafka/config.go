@@ -67,24 +67,32 @@ func (c *Cluster) properties(n *node) string {
 	return b.String()
 }
 
-// The logs of both backends: warnings and errors, to the node's output.
+// The logs of both backends: warnings and errors, to stderr. What replicas and
+// clients say while a node is away is left out.
 const (
 	reload4j = `log4j.rootLogger=WARN, out
 log4j.appender.out=org.apache.log4j.ConsoleAppender
+log4j.appender.out.target=System.err
 log4j.appender.out.layout=org.apache.log4j.PatternLayout
 log4j.appender.out.layout.ConversionPattern=%d{HH:mm:ss.SSS} %p %c{1}: %m%n
 log4j.logger.kafka.server.KafkaRaftServer=INFO
-log4j.logger.kafka.server.BrokerLifecycleManager=INFO
+log4j.logger.kafka.server.ReplicaFetcherThread=ERROR
+log4j.logger.org.apache.kafka.clients.NetworkClient=ERROR
 `
 	log4j2 = `status = error
 appender.out.type = Console
 appender.out.name = out
+appender.out.target = SYSTEM_ERR
 appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %d{HH:mm:ss.SSS} %p %c{1}: %m%n
 rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
 logger.raft.name = kafka.server.KafkaRaftServer
 logger.raft.level = info
+logger.replica.name = kafka.server.ReplicaFetcherThread
+logger.replica.level = error
+logger.client.name = org.apache.kafka.clients.NetworkClient
+logger.client.level = error
 `
 )
 

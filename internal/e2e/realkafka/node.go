@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -137,14 +138,20 @@ func (n *node) state() (wanted, alive bool) {
 	}
 }
 
-// tail returns the end of a node's log.
-func (n *node) tail(limit int) []byte {
+// tail returns the last lines of a node's log, without stack traces, each cut to
+// a readable length.
+func (n *node) tail(lines int) string {
+	const width = 300
 	b, err := os.ReadFile(n.log())
 	if err != nil {
-		return []byte(err.Error())
+		return err.Error()
 	}
-	if len(b) > limit {
-		b = b[len(b)-limit:]
+	var kept []string
+	for line := range strings.Lines(string(b)) {
+		if !strings.HasPrefix(line, "\tat ") {
+			line = strings.TrimSuffix(line, "\n")
+			kept = append(kept, line[:min(len(line), width)])
+		}
 	}
-	return bytes.TrimSpace(b)
+	return strings.Join(kept[max(0, len(kept)-lines):], "\n")
 }
