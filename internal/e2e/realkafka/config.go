@@ -50,10 +50,11 @@ func (c *Cluster) properties(n *node) string {
 		"replica.lag.time.max.ms":                  "5000",
 		// Kafka looks for transactions that ran out every 10 s.
 		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-		"log.cleaner.dedupe.buffer.size":                              "4194304", // else 128 MiB of heap
-		"log.index.size.max.bytes":                                    "1048576",
-		"num.network.threads":                                         "2",
-		"num.io.threads":                                              "4",
+		"log.retention.ms":               "-1",      // tests write old times
+		"log.cleaner.dedupe.buffer.size": "4194304", // else 128 MiB of heap
+		"log.index.size.max.bytes":       "1048576",
+		"num.network.threads":            "2",
+		"num.io.threads":                 "4",
 	}
 	if strings.HasPrefix(c.options.Version, "4.") {
 		p["share.coordinator.state.topic.replication.factor"] = strconv.Itoa(replicas)

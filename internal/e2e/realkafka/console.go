@@ -21,11 +21,15 @@ const (
 	nullWord  = "\x1cnull"
 )
 
-// ConsoleRead returns every committed record of a topic as Kafka's own console
-// consumer prints them. It ends when quiet milliseconds brought nothing.
-func (c *Cluster) ConsoleRead(ctx context.Context, topic string, quiet int) ([]oracle.Record, error) {
+// ConsoleRead returns the committed records of a topic as Kafka's own console
+// consumer prints them. It ends after n records, or when four seconds brought none;
+// with n 0 only then, so that records too many are seen.
+func (c *Cluster) ConsoleRead(ctx context.Context, topic string, n int) ([]oracle.Record, error) {
 	args := []string{"--bootstrap-server", strings.Join(c.Brokers, ","), "--topic", topic, "--from-beginning",
-		"--isolation-level", "read_committed", "--timeout-ms", strconv.Itoa(quiet)}
+		"--isolation-level", "read_committed", "--timeout-ms", "4000"}
+	if n > 0 {
+		args = append(args, "--max-messages", strconv.Itoa(n))
+	}
 	for _, p := range []string{"print.timestamp=true", "print.partition=true", "print.offset=true", "print.headers=true",
 		"print.key=true", "key.separator=" + fieldEnd, "headers.separator=" + headerEnd, "line.separator=" + recordEnd, "null.literal=" + nullWord} {
 		args = append(args, "--property", p)

@@ -93,7 +93,7 @@ func look(ctx context.Context, t *testing.T, c *realkafka.Cluster, in, out strin
 	readers := map[string]func() ([]oracle.Record, error){
 		"franz-go": func() ([]oracle.Record, error) { return oracle.Read(ctx, c.Brokers, out) },
 		"kcat":     func() ([]oracle.Record, error) { return oracle.Kcat(ctx, c.Brokers, out) },
-		"console":  func() ([]oracle.Record, error) { return c.ConsoleRead(ctx, out, 3000) },
+		"console":  func() ([]oracle.Record, error) { return c.ConsoleRead(ctx, out, 0) },
 	}
 	for name, read := range readers {
 		got, err := read()
@@ -192,7 +192,7 @@ func TestConsoleTools(t *testing.T) {
 				}
 			}
 			topic := "zstd"
-			got, err := c.ConsoleRead(ctx, topic, 3000)
+			got, err := c.ConsoleRead(ctx, topic, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
