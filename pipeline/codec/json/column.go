@@ -64,6 +64,7 @@ type column struct {
 	required bool
 	time     Time
 	width    int // elements of a list
+	place    int // among the columns
 
 	set int64 // the last row that has a value
 	bad int64 // the last row that has a value of another type, and what is wrong with it
@@ -91,31 +92,46 @@ type column struct {
 // begin makes room for rows rows.
 func (c *column) begin(mem memory.Allocator, rows int) {
 	c.mem, c.rows, c.nulls, c.used = mem, rows, 0, 0
-	c.values = memory.NewResizableBuffer(mem)
 	switch c.kind {
 	case kindFloat32, kindList:
-		c.values.Resize(4 * rows * max(c.width, 1))
+		c.values = c.apart(4 * rows * max(c.width, 1))
 		c.f32 = arrow.Float32Traits.CastFromBytes(c.values.Bytes())
 	case kindFloat64:
-		c.values.Resize(8 * rows)
+		c.values = c.apart(8 * rows)
 		c.f64 = arrow.Float64Traits.CastFromBytes(c.values.Bytes())
 	case kindInt64, kindTime:
-		c.values.Resize(8 * rows)
+		c.values = c.apart(8 * rows)
 		c.i64 = arrow.Int64Traits.CastFromBytes(c.values.Bytes())
 	case kindInt32:
-		c.values.Resize(4 * rows)
+		c.values = c.apart(4 * rows)
 		c.i32 = arrow.Int32Traits.CastFromBytes(c.values.Bytes())
 	case kindBool:
-		c.values.Resize((rows + 7) / 8)
+		c.values = c.apart((rows + 7) / 8)
 		c.bits = c.values.Bytes()
 	case kindString, kindBinary:
-		c.values.Resize(4 * (rows + 1))
+		c.values = c.apart(4 * (rows + 1))
 		c.i32 = arrow.Int32Traits.CastFromBytes(c.values.Bytes())
 		c.i32[0] = 0
 		c.data = memory.NewResizableBuffer(mem)
 		c.data.Resize(c.reserve)
 		c.bytes = c.data.Bytes()
 	}
+}
+
+// apart returns a buffer of n bytes. Large ones begin at some distance from a page:
+// rows are written across all columns, and if the same row of each had the same
+// place in its page, the columns would push each other out of the nearest cache.
+func (c *column) apart(n int) *memory.Buffer {
+	const line, page = 64, 4096
+	b := memory.NewResizableBuffer(c.mem)
+	if n < page {
+		b.Resize(n)
+		return b
+	}
+	skip := line * c.place % page
+	b.Resize(skip + n)
+	defer b.Release()
+	return memory.SliceBuffer(b, skip, n)
 }
 
 // room returns n bytes for the value of row r, of which keep then tells how many
@@ -135,17 +151,8 @@ func (c *column) room(r, n int) (dst []byte, ok bool) {
 // keep makes the first n bytes of room the value of row r.
 func (c *column) keep(r, n int) { c.used = int(c.i32[r]) + n }
 
-// end closes row r: the value that was set in it is row r's, or it is null.
-func (c *column) end(r int, set bool) {
-	if c.data != nil {
-		if !set {
-			c.used = int(c.i32[r])
-		}
-		c.i32[r+1] = int32(c.used)
-	}
-	if set {
-		return
-	}
+// setNull makes row r null.
+func (c *column) setNull(r int) {
 	if c.valid == nil {
 		c.valid = ones(c.mem, c.rows)
 	}
@@ -162,6 +169,8 @@ func (c *column) end(r int, set bool) {
 		c.i64[r] = 0
 	case kindBool:
 		bitutil.ClearBit(c.bits, r)
+	case kindString, kindBinary:
+		c.used = int(c.i32[r])
 	case kindList:
 		clear(c.f32[r*c.width : (r+1)*c.width])
 	}

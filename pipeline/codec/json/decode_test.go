@@ -255,6 +255,45 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// TestGuess has documents that begin like what was learned and then differ.
+func TestGuess(t *testing.T) {
+	f := newFormat(t, json.Config{Columns: []codec.Column{{Name: "a", Type: f32}, {Name: "b", Type: str}, {Name: "c", Type: i64}}})
+	first := `{"z":1,"a":1.5,"b":"x","y":[],"c":7}`
+	for _, second := range []string{`{"z": 1,"a": 1.5,"b": "x","y": [],"c": 7}`, `{"z":1 ,"a":1.5 ,"b":"x" ,"y":[] ,"c":7 }`, `{ "z":1, "a":1.5, "b":"x", "y":[], "c":7}`,
+		`{"z":1,"b":"x","a":1.5,"c":7,"y":[]}`, `{"a":1.5,"b":"x","c":7}`, `{"z":1,"ab":0,"a":1.5,"b":"x","bc":1,"c":7}`, `{"z":"\"a\":2","a":1.5,"b":"x","c":7.0}`,
+		`{"c":7,"z":1,"a":1.5,"b":"x"}`, `{"z":1,"a":1.5,"b":"x","y":[],"c":7,"d":{}}`} {
+		rows, _, faults := decode(t, f, []byte(first), []byte(second), []byte(first), []byte(second))
+		want := "[" + show32(1.5) + ` "x" 7]`
+		if len(faults) > 0 || fmt.Sprint(rows) != "["+strings.Join([]string{want, want, want, want}, " ")+"]" {
+			t.Errorf("%s: rows %v, faults %v", second, rows, faults)
+		}
+	}
+	for _, bad := range []string{`{"z":1,"a":1.5"b":"x"}`, `{"z":1,"a":1.5,"b":"x","y":[],"c":7`, `{"z":1,"a":1.5,"b":"x","y":[],}`, `{"z":1,"a":1.5x,"b":"x"}`, `{"z":1,"a":1.5,"b":"x","c":}`} {
+		if _, _, faults := decode(t, f, []byte(first), []byte(bad)); len(faults) != 1 || faults[0].Class != codec.Syntax {
+			t.Errorf("%s: %v", bad, faults)
+		}
+	}
+}
+
+// TestLarge has columns whose buffers do not begin at a page.
+func TestLarge(t *testing.T) {
+	f := newFormat(t, json.Config{Columns: []codec.Column{{Name: "a", Type: i64}, {Name: "s", Type: str}, {Name: "v", Type: vec3}, {Name: "b", Type: boole}}})
+	var docs [][]byte
+	for i := range 40_000 {
+		docs = append(docs, fmt.Appendf(nil, `{"a":%d,"s":"%d","v":[%d,1,2],"b":%t}`, i, i, i, i%3 == 0))
+	}
+	rows, _, faults := decode(t, f, docs...)
+	if len(rows) != len(docs) || len(faults) > 0 {
+		t.Fatalf("%d rows, faults %v", len(rows), faults)
+	}
+	for i, r := range rows {
+		want := fmt.Sprintf(`[%d "%d" [%s %s %s ] %t]`, i, i, show32(float32(i)), show32(1), show32(2), i%3 == 0)
+		if fmt.Sprint(r) != want {
+			t.Fatalf("row %d is %v, want %s", i, r, want)
+		}
+	}
+}
+
 // TestParallel has decoders of one format learn from different documents at once.
 func TestParallel(t *testing.T) {
 	f := newFormat(t, json.Config{Columns: []codec.Column{{Name: "a", Type: i64}, {Name: "b", Type: str}}})

@@ -21,12 +21,12 @@ type decoder struct {
 	*Format
 	mem     memory.Allocator
 	columns []*column
+	texts   []*column // those of strings and binaries
 	root    *node
 
 	row   int64 // number of the row that is read
 	at    int   // its place in the record
 	base  int   // bytes of the value before the document
-	bad   int64 // the last row in which a column is bad
 	class codec.Class
 	err   error
 
@@ -37,7 +37,7 @@ func newDecoder(f *Format, mem memory.Allocator) *decoder {
 	d := &decoder{Format: f, mem: mem}
 	paths := make([][]string, len(f.c.Columns))
 	for i, col := range f.c.Columns {
-		c := &column{kind: kindOf(col.Type), typ: col.Type, time: f.c.Time,
+		c := &column{kind: kindOf(col.Type), typ: col.Type, place: i, time: f.c.Time,
 			required: f.c.Missing == Refuse || slices.Contains(f.c.Required, col.Name)}
 		if t, ok := f.c.Times[col.Name]; ok {
 			c.time = t
@@ -46,6 +46,9 @@ func newDecoder(f *Format, mem memory.Allocator) *decoder {
 			c.width = int(l.Len())
 		}
 		d.columns = append(d.columns, c)
+		if c.kind == kindString || c.kind == kindBinary {
+			d.texts = append(d.texts, c)
+		}
 		paths[i] = steps(col)
 	}
 	d.root = tree(d.columns, paths, f.exact)
@@ -116,23 +119,41 @@ func (d *decoder) value(doc []byte) bool {
 	if !d.document(doc) {
 		return false
 	}
-	if d.bad == d.row {
-		for _, c := range d.columns {
-			if c.bad == d.row {
-				d.class, d.err = codec.Invalid, c.err
+	return d.end()
+}
+
+// end closes the row, or says why it is none.
+func (d *decoder) end() bool {
+	for _, c := range d.columns {
+		if c.set != d.row {
+			if !d.endPartly() {
 				return false
 			}
+			break
 		}
 	}
+	for _, c := range d.texts {
+		c.i32[d.at+1] = int32(c.used)
+	}
+	return true
+}
+
+// endPartly is end for a row in which columns have no value.
+func (d *decoder) endPartly() bool {
 	for _, c := range d.columns {
-		if c.set != d.row && c.required {
+		switch {
+		case c.set == d.row:
+		case c.bad == d.row:
+			d.class, d.err = codec.Invalid, c.err
+			return false
+		case c.required:
 			d.class, d.err = codec.Invalid, fmt.Errorf("%s: missing", c.path)
 			return false
 		}
 	}
 	for _, c := range d.columns {
-		if set := c.set == d.row; !set || c.data != nil {
-			c.end(d.at, set)
+		if c.set != d.row {
+			c.setNull(d.at)
 		}
 	}
 	return true

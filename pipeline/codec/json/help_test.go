@@ -9,6 +9,8 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
+	"pgregory.net/rapid"
+
 	"github.com/elbo-stream/elbo/pipeline/codec"
 	"github.com/elbo-stream/elbo/pipeline/codec/json"
 )
@@ -50,6 +52,11 @@ func newFormat(t testing.TB, c json.Config) *json.Format {
 // decode decodes values with a decoder of its own, checks that nothing leaks, and
 // returns what it made.
 func decode(t testing.TB, f codec.Format, values ...[]byte) (rows [][]string, origin []int32, faults []codec.Fault) {
+	t.Helper()
+	return decodeAny(t, f, values)
+}
+
+func decodeAny(t rapid.TB, f codec.Format, values [][]byte) (rows [][]string, origin []int32, faults []codec.Fault) {
 	t.Helper()
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 	d := f.NewDecoder(mem)

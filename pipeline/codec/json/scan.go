@@ -117,12 +117,25 @@ func (d *decoder) object(nd *node, doc []byte, p, depth int) int {
 			nd.learn(at, to, doc[p:next])
 		}
 		p, at = next, to
-		if at < 0 {
-			p = d.skip(doc, p, depth)
-		} else if child := nd.fields[at].node; child == nil {
-			p = d.skip(doc, p, depth)
-		} else if p = d.quick(child, doc, p); p <= 0 {
-			p = d.place(child, doc, next, depth)
+		var child *node
+		if at >= 0 {
+			child = nd.fields[at].node
+		}
+		// A guessed edge may end before white space: nothing quick begins with that.
+		switch {
+		case child == nil:
+			p = d.skip(doc, space(doc, next), depth)
+		case child.kind == kindFloat32: // what quick does, without the call
+			c := child.leaf
+			if c.f32[d.at], p = quick32(doc, next); p > 0 {
+				c.set, c.bad = d.row, 0
+				continue
+			}
+			p = d.place(child, doc, space(doc, next), depth)
+		default:
+			if p = d.quick(child, doc, next); p <= 0 {
+				p = d.place(child, doc, space(doc, next), depth)
+			}
 		}
 		if p < 0 {
 			return -1
@@ -185,10 +198,12 @@ func (d *decoder) array(nd *node, doc []byte, p, depth int) int {
 		return p + 1
 	}
 	for i := 0; ; i++ {
-		if i < len(nd.items) && nd.items[i] != nil {
-			p = d.place(nd.items[i], doc, p, depth)
-		} else {
+		if i >= len(nd.items) || nd.items[i] == nil {
 			p = d.skip(doc, p, depth)
+		} else if end := d.quick(nd.items[i], doc, p); end > 0 {
+			p = end
+		} else {
+			p = d.place(nd.items[i], doc, p, depth)
 		}
 		if p < 0 {
 			return -1

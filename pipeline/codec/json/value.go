@@ -132,7 +132,7 @@ var (
 
 // refuse notes that a column cannot hold the value tok, which stands at p.
 func (d *decoder) refuse(c *column, path string, tok []byte, p int, want arrow.DataType, why error) {
-	d.bad, c.bad = d.row, d.row
+	c.set, c.bad = 0, d.row
 	if why == errType {
 		c.err = fmt.Errorf("%s at byte %d: %s, want %s", path, p+d.base, what(tok), want)
 	} else {
@@ -270,7 +270,7 @@ func (d *decoder) listOf(c *column, tok []byte, p int) {
 		}
 	}
 	if n != c.width {
-		d.bad, c.bad = d.row, d.row
+		c.set, c.bad = 0, d.row
 		c.err = fmt.Errorf("%s at byte %d: %d elements, want %d", c.path, p+d.base, n, c.width)
 		return
 	}
@@ -285,7 +285,7 @@ func (d *decoder) spoil(nd *node, tok []byte, p int) {
 		path = "the document"
 	}
 	nd.eachBelow(func(c *column) {
-		d.bad, c.bad = d.row, d.row
+		c.set, c.bad = 0, d.row
 		c.err = fmt.Errorf("%s at byte %d: %s, want an object", path, p+d.base, what(tok))
 	})
 }
