@@ -7,6 +7,9 @@
 //	f.Write(bytes)
 //	return f.Commit()
 //
+// A draft for a name that others may want too is published with Link instead,
+// which never replaces a file, however many try at once; see Draft.Link.
+//
 // The mistake to avoid is writing to a final name with os.Create: an
 // interrupted run then leaves a file that looks finished.
 package durable
@@ -18,6 +21,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // FS is the part of a file system that durable writing needs. OS is the real
@@ -36,6 +40,14 @@ type FS interface {
 	ReadDir(path string) ([]string, error)
 	Exists(path string) (bool, error)
 	ReadFile(path string) ([]byte, error)
+	// Link gives a file a second name; it fails when that name exists.
+	Link(from, to string) error
+	// Same reports whether two names are of one file.
+	Same(a, b string) (bool, error)
+	// View opens a file for reading at any place.
+	View(path string) (Reader, error)
+	// ModTime tells when a file was last written.
+	ModTime(path string) (time.Time, error)
 }
 
 // File is a file open for writing.
@@ -43,6 +55,14 @@ type File interface {
 	io.Writer
 	Sync() error
 	Close() error
+}
+
+// Reader is a file open for reading.
+type Reader interface {
+	io.ReaderAt
+	io.Closer
+	// Size is the file's length in bytes when it was opened.
+	Size() int64
 }
 
 // OS is the machine's file system.
@@ -57,6 +77,45 @@ func (osFS) Rename(from, to string) error         { return os.Rename(from, to) }
 func (osFS) Remove(path string) error             { return os.Remove(path) }
 func (osFS) MkdirAll(path string) error           { return os.MkdirAll(path, 0o777) }
 func (osFS) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
+
+func (osFS) Link(from, to string) error { return os.Link(from, to) }
+
+func (osFS) Same(a, b string) (bool, error) {
+	x, err := os.Lstat(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := os.Lstat(b)
+	return err == nil && os.SameFile(x, y), err
+}
+
+func (osFS) ModTime(path string) (time.Time, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}
+
+func (osFS) View(path string) (Reader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return osReader{f, info.Size()}, nil
+}
+
+type osReader struct {
+	*os.File
+	size int64
+}
+
+// Size returns the length at opening.
+func (r osReader) Size() int64 { return r.size }
 
 func (osFS) SyncDir(path string) error {
 	d, err := os.Open(path)
@@ -102,12 +161,14 @@ const (
 	TempInfix  = ".tmp-"
 )
 
-// A Draft is a file under its temporary name. Commit or Abort ends it.
+// A Draft is a file under its temporary name. Commit, or Link and Settle, or Abort
+// ends it.
 type Draft struct {
 	fs          FS
-	file        File
+	file        File // nil once it is closed
 	temp, final string
 	overwrite   bool
+	complete    bool // synced and closed
 	done        bool
 }
 
@@ -152,14 +213,9 @@ func (d *Draft) Commit() error {
 	if d.done {
 		return errors.New("commit of a draft that has ended")
 	}
-	if err := d.file.Sync(); err != nil {
-		return errors.Join(fmt.Errorf("sync %s: %w", d.final, err), d.Abort())
+	if err := d.Complete(); err != nil {
+		return errors.Join(err, d.Abort())
 	}
-	if err := d.file.Close(); err != nil {
-		d.file = nil
-		return errors.Join(fmt.Errorf("close %s: %w", d.final, err), d.Abort())
-	}
-	d.file = nil
 	if err := d.publish(); err != nil {
 		return errors.Join(err, d.Abort())
 	}

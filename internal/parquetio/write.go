@@ -57,7 +57,14 @@ type WriterOptions struct {
 	Encoding    Encoding          // "" means Auto
 	Metadata    map[string]string // key-value pairs in the footer
 	CreatedBy   string            // "" means "elbo"
+	// Buffers lends the memory in which pages are made to many writers; nil means
+	// that the writer has its own.
+	Buffers *Buffers
 }
+
+// Buffers is the memory in which pages are made. Writers that share it have equal
+// options and are never used at the same time. The zero value is ready.
+type Buffers struct{ enc *pageEncoder }
 
 // Encoding says how values are encoded where a column's type allows it.
 type Encoding string
@@ -124,12 +131,15 @@ func NewWriter(w io.Writer, schema *arrow.Schema, o WriterOptions) (*Writer, err
 	if err != nil {
 		return nil, err
 	}
-	enc, err := newPageEncoder(codec, o)
-	if err != nil {
-		return nil, err
+	if o.Buffers == nil {
+		o.Buffers = new(Buffers)
 	}
-	p := &Writer{w: w, o: o, schema: schema, ws: ws, enc: enc}
-	enc.out = p.write
+	if o.Buffers.enc == nil {
+		if o.Buffers.enc, err = newPageEncoder(codec, o); err != nil {
+			return nil, err
+		}
+	}
+	p := &Writer{w: w, o: o, schema: schema, ws: ws, enc: o.Buffers.enc}
 	p.meta = format.FileMetaData{Version: 2, CreatedBy: o.CreatedBy, Schema: ws.elems}
 	for range ws.leaves {
 		p.meta.ColumnOrders = append(p.meta.ColumnOrders, format.ColumnOrder{Value: &format.TypeDefinedOrder{}})
@@ -194,6 +204,19 @@ func (p *Writer) Write(rec arrow.Record) error {
 	return nil
 }
 
+// FlushGroup writes the rows that are held as a row group, before they are due.
+func (p *Writer) FlushGroup() error {
+	if p.err != nil {
+		return p.err
+	}
+	return p.flushGroup()
+}
+
+// Annotate adds a key-value pair to the footer, which Close writes.
+func (p *Writer) Annotate(key, value string) {
+	p.meta.KeyValueMetadata = append(p.meta.KeyValueMetadata, format.KeyValue{Key: key, Value: value})
+}
+
 // flushGroup writes the held records as one row group.
 func (p *Writer) flushGroup() (err error) {
 	if p.heldRows == 0 {
@@ -209,6 +232,7 @@ func (p *Writer) flushGroup() (err error) {
 		return errors.New("a Parquet file can have 32767 row groups: roll files earlier or use larger row groups")
 	}
 	rg := format.RowGroup{NumRows: p.heldRows, Ordinal: int16(len(p.meta.RowGroups)), FileOffset: p.off}
+	p.enc.out = p.write
 	cols := make([]arrow.Array, len(p.held))
 	for _, leaf := range p.ws.leaves {
 		for i, rec := range p.held {

@@ -1,16 +1,16 @@
 package pipelinetest
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
-	"strings"
+
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/elbo-stream/elbo/internal/durable"
 )
@@ -26,18 +26,20 @@ type FS struct {
 	// moves are the changes of names that no SyncDir has made durable, in order.
 	moves []move
 	dirs  map[string]bool
-	open  map[*file]string
+	open  map[any]string // *file and *reader
 
 	calls int
 	fails map[int]error // by number of the call
 	cut   int           // calls from this one on fail with ErrCrash; 0: none do
 	space int           // bytes left; negative: no limit
 	log   []string
+	now   func() time.Time
 }
 
 type inode struct {
-	data   []byte
-	synced int // bytes on the disk
+	data    []byte
+	synced  int // bytes on the disk
+	written time.Time
 }
 
 // A move is a change of one folder: a name given (to), taken away (from), or both
@@ -55,10 +57,18 @@ func NewFS() *FS {
 		names: make(map[string]*inode),
 		disk:  make(map[string]*inode),
 		dirs:  make(map[string]bool),
-		open:  make(map[*file]string),
+		open:  make(map[any]string),
 		fails: make(map[int]error),
 		space: -1,
+		now:   time.Now,
 	}
+}
+
+// SetClock makes now the clock of modification times, in place of time.Now.
+func (f *FS) SetClock(now func() time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = now
 }
 
 // FailAt makes call number n, from 1, fail with err and change nothing. Every
@@ -102,8 +112,9 @@ func (f *FS) Calls() int {
 }
 
 // Log returns the calls as "create a", "write a 12", "sync a", "close a",
-// "rename a b", "remove a", "mkdir d", "syncdir d", "readdir d", "exists a" and
-// "readfile a", failed ones with a "!" before them.
+// "rename a b", "remove a", "link a b", "same a b", "mkdir d", "syncdir d",
+// "readdir d", "exists a", "readfile a", "view a", "readat a" and "modtime a",
+// failed ones with a "!" before them.
 func (f *FS) Log() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -129,7 +140,7 @@ func (f *FS) Put(path string, data []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	path = filepath.Clean(path)
-	node := &inode{data: slices.Clone(data), synced: len(data)}
+	node := &inode{data: slices.Clone(data), synced: len(data), written: f.now()}
 	f.names[path], f.disk[path] = node, node
 	f.addDirs(filepath.Dir(path))
 }
@@ -144,6 +155,7 @@ func (f *FS) Crash(seed uint64) *FS {
 	defer f.mu.Unlock()
 	rng := rand.New(rand.NewPCG(seed, 2))
 	found := NewFS()
+	found.now = f.now
 	maps.Copy(found.dirs, f.dirs)
 	names := maps.Clone(f.disk)
 	reached := make(map[string]bool) // folders whose later changes are lost
@@ -159,7 +171,7 @@ func (f *FS) Crash(seed uint64) *FS {
 		node := names[path]
 		if made[node] == nil {
 			keep := node.synced + rng.IntN(len(node.data)-node.synced+1)
-			made[node] = &inode{data: slices.Clone(node.data[:keep]), synced: keep}
+			made[node] = &inode{data: slices.Clone(node.data[:keep]), synced: keep, written: node.written}
 		}
 		found.names[path], found.disk[path] = made[node], made[node]
 	}
@@ -232,7 +244,7 @@ func (f *FS) Create(path string) (durable.File, error) {
 	if !f.isDir(filepath.Dir(path)) {
 		return nil, &fs.PathError{Op: "create", Path: path, Err: fs.ErrNotExist}
 	}
-	node := &inode{}
+	node := &inode{written: f.now()}
 	f.change(move{to: path, node: node})
 	h := &file{fs: f, node: node, path: path}
 	f.open[h] = path
@@ -374,82 +386,4 @@ func (f *FS) ReadFile(path string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: fs.ErrNotExist}
 	}
 	return slices.Clone(node.data), nil
-}
-
-// A file is an open file of an FS.
-type file struct {
-	fs   *FS
-	node *inode
-	path string // that it was created under
-}
-
-func (h *file) isOpen() bool {
-	_, ok := h.fs.open[h]
-	return ok
-}
-
-func (h *file) Write(b []byte) (int, error) {
-	h.fs.mu.Lock()
-	defer h.fs.mu.Unlock()
-	if err := h.fs.call("write", h.path, len(b)); err != nil {
-		return 0, err
-	}
-	if !h.isOpen() {
-		return 0, &fs.PathError{Op: "write", Path: h.path, Err: fs.ErrClosed}
-	}
-	n := len(b)
-	if h.fs.space >= 0 {
-		n = min(n, h.fs.space)
-		h.fs.space -= n
-	}
-	h.node.data = append(h.node.data, b[:n]...)
-	if n < len(b) {
-		return n, &fs.PathError{Op: "write", Path: h.path, Err: syscall.ENOSPC}
-	}
-	return n, nil
-}
-
-func (h *file) Sync() error {
-	h.fs.mu.Lock()
-	defer h.fs.mu.Unlock()
-	if err := h.fs.call("sync", h.path); err != nil {
-		return err
-	}
-	if !h.isOpen() {
-		return &fs.PathError{Op: "sync", Path: h.path, Err: fs.ErrClosed}
-	}
-	h.node.synced = len(h.node.data)
-	return nil
-}
-
-// Close ends the file also when it fails, as the operating system does.
-func (h *file) Close() error {
-	h.fs.mu.Lock()
-	defer h.fs.mu.Unlock()
-	err := h.fs.call("close", h.path)
-	if !h.isOpen() {
-		return errors.Join(err, &fs.PathError{Op: "close", Path: h.path, Err: fs.ErrClosed})
-	}
-	delete(h.fs.open, h)
-	return err
-}
-
-// Temporaries returns the paths that look like drafts of package durable, sorted.
-func (f *FS) Temporaries() []string {
-	var temps []string
-	for _, path := range f.Files() {
-		name := filepath.Base(path)
-		if strings.HasPrefix(name, durable.TempPrefix) && strings.Contains(name, durable.TempInfix) {
-			temps = append(temps, path)
-		}
-	}
-	return temps
-}
-
-// heal takes all limits and planned failures away.
-func (f *FS) heal() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	clear(f.fails)
-	f.cut, f.space = 0, -1
 }
