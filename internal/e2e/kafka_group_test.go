@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/elbo-stream/elbo/internal/e2e/child"
 	"github.com/elbo-stream/elbo/internal/kafka"
 )
 
@@ -149,9 +151,9 @@ func testGroupWithJava(t *testing.T, l lab) {
 					"--consumer-property", "partition.assignment.strategy=org.apache.kafka.clients.consumer."+c.assignor)
 				var log bytes.Buffer
 				java.Stdout, java.Stderr = &log, &log
-				must(t, java.Start())
-				defer java.Wait()
-				defer java.Process.Kill()
+				process, err := child.Start(java)
+				must(t, err)
+				defer process.End(syscall.SIGKILL, 0)
 				l.members(t, id, 1)
 				for len(a.Parts) != 2 { // settles when each has two
 					if l.ctx.Err() != nil {

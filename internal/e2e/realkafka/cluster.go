@@ -143,13 +143,10 @@ func (c *Cluster) Restart(id int) error { return c.start(c.nodes[id-1]) }
 
 // Pid returns the process id of a node, 0 if it is not running.
 func (c *Cluster) Pid(id int) int {
-	n := c.nodes[id-1]
-	if _, alive := n.state(); !alive {
-		return 0
+	if p := c.nodes[id-1].running(); p != nil && p.Alive() {
+		return p.Pid()
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.process.Pid
+	return 0
 }
 
 // Logs returns the end of each node's log.
@@ -188,16 +185,17 @@ func (c *Cluster) Ready(ctx context.Context) error {
 	defer cancel(nil)
 	wanted := 0
 	for _, n := range c.nodes {
-		if w, _ := n.state(); w {
+		if n.running() != nil {
 			wanted++
 		}
 	}
 	return c.each(func(n *node) error {
-		if w, _ := n.state(); !w {
+		p := n.running()
+		if p == nil {
 			return nil
 		}
 		err := poll(ctx, func(ctx context.Context) error {
-			if _, alive := n.state(); !alive {
+			if !p.Alive() {
 				cancel(fmt.Errorf("node %d has ended", n.id))
 				return context.Cause(ctx)
 			}

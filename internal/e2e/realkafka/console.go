@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/elbo-stream/elbo/internal/e2e/child"
 	"github.com/elbo-stream/elbo/internal/e2e/oracle"
 )
 
@@ -38,7 +39,7 @@ func (c *Cluster) ConsoleRead(ctx context.Context, topic string, n int) ([]oracl
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	// It ends with 1 when time is up, which is how it always ends here.
-	if err := cmd.Run(); err != nil && !strings.Contains(log.String(), "Processed a total of") {
+	if err := child.Run(cmd); err != nil && !strings.Contains(log.String(), "Processed a total of") {
 		return nil, fmt.Errorf("console consumer: %w: %s", err, log.Bytes())
 	}
 	return parseConsole(out.String(), topic)
@@ -105,13 +106,13 @@ func (c *Cluster) ConsoleWrite(ctx context.Context, topic, codec string, records
 	cmd := c.JavaCommand(ctx, class, "--bootstrap-server", strings.Join(c.Brokers, ","), "--topic", topic,
 		"--compression-codec", codec, "--property", "parse.key=true", "--property", "parse.headers=true",
 		"--property", "null.marker="+nullWord)
-	cmd.Stdin = &in
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("console producer: %w: %s", err, out)
+	var out bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = &in, &out, &out
+	if err := child.Run(cmd); err != nil {
+		return fmt.Errorf("console producer: %w: %s", err, out.Bytes())
 	}
-	if bytes.Contains(out, []byte("rror")) { // it ends with 0 even when it could not send
-		return fmt.Errorf("console producer: %s", out)
+	if bytes.Contains(out.Bytes(), []byte("rror")) { // it ends with 0 even when it could not send
+		return fmt.Errorf("console producer: %s", out.Bytes())
 	}
 	return nil
 }

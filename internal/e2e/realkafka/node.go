@@ -7,11 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/elbo-stream/elbo/internal/e2e/child"
 )
 
 // node is one Kafka process and its folder.
@@ -21,8 +21,7 @@ type node struct {
 	dir                  string
 
 	mu      sync.Mutex
-	process *os.Process   // nil: not running
-	done    chan struct{} // closed when process has ended
+	process *child.Process // nil: not started, or ended by us
 }
 
 func (n *node) addr() string { return fmt.Sprintf("127.0.0.1:%d", n.port) }
@@ -30,12 +29,13 @@ func (n *node) log() string  { return filepath.Join(n.dir, "server.log") }
 
 // java runs a class of the version's jars to its end and returns its output.
 func (c *Cluster) java(ctx context.Context, class string, args ...string) ([]byte, error) {
+	var out bytes.Buffer
 	cmd := c.JavaCommand(ctx, class, args...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return out, fmt.Errorf("%s: %w: %s", class, err, bytes.TrimSpace(out))
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := child.Run(cmd); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", class, err, bytes.TrimSpace(out.Bytes()))
 	}
-	return out, nil
+	return out.Bytes(), nil
 }
 
 // JavaCommand returns the command that runs one of Kafka's own classes, such as
@@ -45,9 +45,7 @@ func (c *Cluster) JavaCommand(ctx context.Context, class string, args ...string)
 	full := append([]string{
 		"-Xmx256M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
 		flag + filepath.Join(c.dir, name), "-cp", filepath.Join(c.libs, "*"), class}, args...)
-	cmd := exec.CommandContext(ctx, "java", full...)
-	cmd.SysProcAttr = dieWithUs()
-	return cmd
+	return exec.CommandContext(ctx, "java", full...)
 }
 
 // format writes a node's empty log folder.
@@ -63,8 +61,7 @@ func (c *Cluster) format(ctx context.Context, n *node) error {
 	return err
 }
 
-// start runs a node. The goroutine that starts the process keeps its thread until
-// the process ends, since the kernel counts the thread as the parent (dieWithUs).
+// start runs a node.
 func (c *Cluster) start(n *node) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -75,31 +72,17 @@ func (c *Cluster) start(n *node) error {
 	if err != nil {
 		return err
 	}
+	defer log.Close()
 	name, _, flag := logging(c.options.Version)
 	cmd := exec.Command("java", fmt.Sprintf("-Xmx%dM", c.options.HeapMiB),
 		"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", flag+filepath.Join(c.dir, name),
 		"-cp", filepath.Join(c.libs, "*"), "kafka.Kafka", filepath.Join(n.dir, "server.properties"))
-	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = log, log, dieWithUs()
-	started, done := make(chan error), make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		defer close(done)
-		defer log.Close()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // how it ended is in its log
-		}
-	}()
-	if err := <-started; err != nil {
-		return err
-	}
-	n.process, n.done = cmd.Process, done
-	return nil
+	cmd.Stdout, cmd.Stderr = log, log
+	n.process, err = child.Start(cmd)
+	return err
 }
 
-// end signals a node and waits until its process is gone. A node that does not
-// listen to SIGTERM within patience is killed, and that is an error.
+// end signals a node and waits until its process is gone.
 func (n *node) end(s os.Signal, patience time.Duration) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -107,35 +90,17 @@ func (n *node) end(s os.Signal, patience time.Duration) error {
 		return nil
 	}
 	defer func() { n.process = nil }()
-	_ = n.process.Signal(s) // it may have ended by itself
-	if s == syscall.SIGKILL {
-		<-n.done
-		return nil
+	if err := n.process.End(s, patience); err != nil {
+		return fmt.Errorf("node %d: %w", n.id, err)
 	}
-	select {
-	case <-n.done:
-		return nil
-	case <-time.After(patience):
-		_ = n.process.Kill()
-		<-n.done
-		return fmt.Errorf("node %d did not stop within %v and was killed", n.id, patience)
-	}
+	return nil
 }
 
-// state says whether a node was started and not ended by us, and whether its
-// process still lives.
-func (n *node) state() (wanted, alive bool) {
+// running returns a node's process: nil if it was not started, or ended by us.
+func (n *node) running() *child.Process {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.process == nil {
-		return false, false
-	}
-	select {
-	case <-n.done:
-		return true, false
-	default:
-		return true, true
-	}
+	return n.process
 }
 
 // tail returns the last lines of a node's log, without stack traces, each cut to
