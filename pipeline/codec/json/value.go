@@ -284,10 +284,8 @@ func (d *decoder) spoil(nd *node, tok []byte, p int) {
 	if nd == d.root {
 		path = "the document"
 	}
-	nd.eachBelow(func(c *column) {
-		c.set, c.bad = 0, d.row
-		c.err = fmt.Errorf("%s at byte %d: %s, want an object", path, p+d.base, what(tok))
-	})
+	err := fmt.Errorf("%s at byte %d: %s, want an object", path, p+d.base, what(tok))
+	nd.eachBelow(func(c *column) { c.set, c.bad, c.err = 0, d.row, err })
 }
 
 // forget undoes what a value of nd has set in this row.
