@@ -9,13 +9,12 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/apiversions"
 )
 
 // Config says how to reach a cluster. Only Brokers must be set.
@@ -68,22 +67,19 @@ const (
 // for concurrent use.
 type Cluster struct {
 	c     Config
-	lanes atomic.Uint32 // producers made
+	lanes atomic.Uint32 // producers and groups made, each with a lane of its own
 
 	mu       sync.Mutex
 	closed   bool
 	conns    map[connKey]*conn
-	brokers  map[int32]string // address by id
-	topics   map[string][]int32
-	stale    map[string]bool // topics whose leaders must be asked for again
-	refresh  *refresh        // under way
-	failures int             // refreshes in a row that failed or found no leader
-	groups   map[string]int32
+	trouble  map[string]time.Time // when an address last failed, until it answers again
+	brokers  map[int32]string     // address by id
+	topics   map[string]*topic
+	refresh  *refresh // under way
+	answered time.Time
+	gap      time.Duration    // how long after answered to ask again, at least
+	groups   map[string]int32 // coordinators
 	txns     map[string]int32
-}
-
-type connKey struct {
-	addr, lane string
 }
 
 // Open connects to the first broker that answers, logs in and learns what the
@@ -97,9 +93,9 @@ func Open(ctx context.Context, c Config) (*Cluster, error) {
 	if err := c.Security.validate(); err != nil {
 		return nil, err
 	}
-	cl := &Cluster{c: c, conns: make(map[connKey]*conn), brokers: make(map[int32]string), topics: make(map[string][]int32),
-		stale: make(map[string]bool), groups: make(map[string]int32), txns: make(map[string]int32)}
-	if err := cl.askMetadata(ctx, []string{}); err != nil {
+	cl := &Cluster{c: c, conns: make(map[connKey]*conn), trouble: make(map[string]time.Time), brokers: make(map[int32]string),
+		topics: make(map[string]*topic), gap: firstPause, groups: make(map[string]int32), txns: make(map[string]int32)}
+	if _, err := cl.askMetadata(ctx, []string{}, openHedge); err != nil {
 		return nil, errors.Join(err, cl.Close())
 	}
 	return cl, nil
@@ -109,207 +105,44 @@ func Open(ctx context.Context, c Config) (*Cluster, error) {
 func (cl *Cluster) Close() error {
 	cl.mu.Lock()
 	cl.closed = true
-	conns := slices.Collect(maps.Values(cl.conns))
-	clear(cl.conns)
 	cl.mu.Unlock()
-	for _, c := range conns {
-		c.kill()
-	}
+	cl.hangUpWhere(func(connKey) bool { return true })
 	return nil
 }
 
 // ErrClosed is the error of a Cluster that was closed.
 var ErrClosed = errors.New("kafka: the connections are closed")
 
-// A conn is one connection with one request at a time.
-type conn struct {
-	addr  string
-	turn  chan struct{} // holds a token while nobody uses the connection
-	renew time.Time     // when the login ends; zero means never
-
-	mu   sync.Mutex // guards the rest
-	c    *protocol.Conn
-	dead bool
-}
-
-// kill closes the connection for good.
-func (c *conn) kill() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dead = true
-	if c.c != nil {
-		_ = c.c.Close()
-		c.c = nil
-	}
-}
-
-// lease returns the connection of a lane to an address, ready and alone with the
-// caller, who gives it back with done.
-func (cl *Cluster) lease(ctx context.Context, addr, lane string) (*conn, error) {
-	cl.mu.Lock()
-	if cl.closed {
-		cl.mu.Unlock()
-		return nil, ErrClosed
-	}
-	key := connKey{addr, lane}
-	c := cl.conns[key]
-	if c == nil {
-		c = &conn{addr: addr, turn: make(chan struct{}, 1)}
-		c.turn <- struct{}{}
-		cl.conns[key] = c
-	}
-	cl.mu.Unlock()
-	select {
-	case <-c.turn:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if err := cl.ready(ctx, c); err != nil {
-		c.turn <- struct{}{}
-		return nil, err
-	}
-	return c, nil
-}
-
-// ready connects c unless it is connected.
-func (cl *Cluster) ready(ctx context.Context, c *conn) error {
-	c.mu.Lock()
-	dead, open := c.dead, c.c != nil
-	if open && !c.renew.IsZero() && time.Now().After(c.renew) {
-		_ = c.c.Close()
-		c.c, open = nil, false
-	}
-	c.mu.Unlock()
-	if dead {
-		return ErrClosed
-	}
-	if open {
-		return nil
-	}
-	pc, renew, err := cl.dial(ctx, c.addr)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.dead {
-		_ = pc.Close()
-		return ErrClosed
-	}
-	c.c, c.renew = pc, renew
-	return nil
-}
-
-// done gives the connection back. After an error its state is unknown: an answer
-// may still come, to be taken for another request's.
-func (c *conn) done(err error) {
-	if err != nil {
-		c.mu.Lock()
-		if c.c != nil {
-			_ = c.c.Close()
-			c.c = nil
-		}
-		c.mu.Unlock()
-	}
-	c.turn <- struct{}{}
-}
-
-// dial opens a connection: TCP, TLS, versions, login.
-func (cl *Cluster) dial(ctx context.Context, addr string) (*protocol.Conn, time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, cl.c.DialTimeout)
-	defer cancel()
-	raw, err := cl.c.Dial(ctx, "tcp", addr)
-	if err != nil {
-		return nil, time.Time{}, dialError(addr, err)
-	}
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		host = addr
-	}
-	safe, err := cl.c.Security.wrap(ctx, raw, host)
-	if err != nil {
-		_ = raw.Close()
-		return nil, time.Time{}, err
-	}
-	pc := protocol.NewConn(safe, cl.c.ClientID)
-	deadline, _ := ctx.Deadline()
-	_ = pc.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = pc.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	versions, err := negotiate(pc)
-	if err != nil {
-		_ = pc.Close()
-		return nil, time.Time{}, fmt.Errorf("%s: ask for the versions it speaks: %w", addr, err)
-	}
-	pc.SetVersions(versions)
-	renew, err := cl.c.Security.login(ctx, pc, host)
-	if err != nil {
-		_ = pc.Close()
-		return nil, time.Time{}, err
-	}
-	_ = pc.SetDeadline(time.Time{})
-	return pc, renew, nil
-}
-
-// dialError says what kept us from an address, and what to look at.
-func dialError(addr string, err error) error {
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
-		return fmt.Errorf("%s: the name %q is not known: %w", addr, dns.Name, err)
-	}
-	return fmt.Errorf("%s: connect: %w", addr, err)
-}
-
-// negotiate returns the highest version of each API that both sides speak.
-func negotiate(pc *protocol.Conn) (map[protocol.ApiKey]int16, error) {
-	m, err := pc.RoundTrip(&apiversions.Request{})
-	if err != nil {
-		return nil, err
-	}
-	r := m.(*apiversions.Response)
-	if r.ErrorCode != 0 {
-		return nil, kafka.Error(r.ErrorCode)
-	}
-	versions := make(map[protocol.ApiKey]int16)
-	for _, k := range r.ApiKeys {
-		key := protocol.ApiKey(k.ApiKey)
-		if k.MinVersion <= key.MaxVersion() && k.MaxVersion >= key.MinVersion() {
-			versions[key] = min(k.MaxVersion, key.MaxVersion())
-		}
-	}
-	return versions, nil
-}
-
-// ask sends m on a lane to an address.
+// ask sends m on a lane to an address. It has RequestTimeout, all told, and the time
+// that m itself asks the broker to wait.
 func (cl *Cluster) ask(ctx context.Context, addr, lane string, m protocol.Message) (protocol.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, cl.c.RequestTimeout+waitOf(m))
 	defer cancel()
-	c, err := cl.lease(ctx, addr, lane)
+	c, l, err := cl.lease(ctx, addr, lane)
 	if err != nil {
+		cl.note(ctx, addr, err)
 		return nil, err
 	}
-	c.mu.Lock()
-	pc := c.c
-	c.mu.Unlock()
-	if pc == nil {
-		c.done(nil)
-		return nil, ErrClosed
-	}
-	deadline, _ := ctx.Deadline()
-	_ = pc.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() { _ = pc.SetDeadline(time.Unix(1, 0)) })
-	got, err := pc.RoundTrip(m)
-	if !stop() && err == nil { // the deadline may hit the next request
-		err = ctx.Err()
-	}
+	var got protocol.Message
+	err = l.limit(ctx, func() (err error) { got, err = l.roundTrip(cl.c.ClientID, m); return err })
 	c.done(err)
+	cl.note(ctx, addr, err)
 	if err != nil {
-		if e := ctx.Err(); e != nil && !errors.Is(err, e) {
-			err = errors.Join(e, err)
-		}
-		return nil, fmt.Errorf("%s: %v: %w", addr, m.ApiKey(), err)
+		return nil, fmt.Errorf("%s: %v request: %w", addr, m.ApiKey(), err)
 	}
 	return got, nil
+}
+
+// note remembers whether an address works. That the caller gave up says nothing.
+func (cl *Cluster) note(ctx context.Context, addr string, err error) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	switch {
+	case err == nil:
+		delete(cl.trouble, addr)
+	case !errors.Is(ctx.Err(), context.Canceled):
+		cl.trouble[addr] = time.Now()
+	}
 }
 
 // waitOf is how long a request may wait at the broker by its own will.
@@ -320,7 +153,8 @@ func waitOf(m protocol.Message) time.Duration {
 	return 0
 }
 
-// AskBroker sends m to a broker by its id, on a lane of its own.
+// AskBroker sends m to a broker by its id, on a lane of its own. The deadline is
+// RequestTimeout, or ctx's when that comes first.
 func (cl *Cluster) AskBroker(ctx context.Context, broker int32, lane string, m protocol.Message) (protocol.Message, error) {
 	cl.mu.Lock()
 	addr, ok := cl.brokers[broker]
@@ -331,44 +165,115 @@ func (cl *Cluster) AskBroker(ctx context.Context, broker int32, lane string, m p
 	return cl.ask(ctx, addr, lane, m)
 }
 
-// AskAny sends m to a broker that answers: those that are known first, then the
-// configured ones.
+// How long AskAny waits for one broker before it asks the next one as well.
+const (
+	openHedge  = 200 * time.Millisecond
+	usualHedge = time.Second
+)
+
+// AskAny sends m to a broker that answers: those that did so last come first, the
+// configured ones last. A broker that takes long is not waited for alone, so m must
+// do no harm when several get it.
 func (cl *Cluster) AskAny(ctx context.Context, m protocol.Message) (protocol.Message, error) {
-	var errs []error
-	for _, addr := range cl.addresses() {
-		got, err := cl.ask(ctx, addr, laneControl, m)
-		if err == nil {
-			return got, nil
-		}
-		var auth *AuthError
-		if errors.As(err, &auth) || ctx.Err() != nil {
-			return nil, err
-		}
-		errs = append(errs, err)
-	}
-	return nil, fmt.Errorf("no broker answers: %w", errors.Join(errs...))
+	return cl.askAny(ctx, m, usualHedge)
 }
 
-// addresses lists connected brokers first.
+func (cl *Cluster) askAny(ctx context.Context, m protocol.Message, hedge time.Duration) (protocol.Message, error) {
+	type answer struct {
+		m   protocol.Message
+		err error
+	}
+	addrs := cl.addresses()
+	answers := make(chan answer, len(addrs))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked := 0
+	next := func() {
+		if asked < len(addrs) {
+			addr := addrs[asked]
+			asked++
+			wg.Go(func() {
+				got, err := cl.ask(inner, addr, laneControl, m)
+				answers <- answer{got, err}
+			})
+		}
+	}
+	next()
+	tick := time.NewTicker(hedge)
+	defer tick.Stop()
+	var errs []error
+	for len(errs) < len(addrs) {
+		select {
+		case <-tick.C:
+			next()
+		case a := <-answers:
+			if a.err == nil {
+				return a.m, nil
+			}
+			var auth *AuthError
+			if errors.As(a.err, &auth) || errors.Is(a.err, ErrClosed) || ctx.Err() != nil {
+				return nil, a.err
+			}
+			errs = append(errs, a.err)
+			if len(errs) == asked {
+				next()
+			}
+		}
+	}
+	if len(errs) == 1 {
+		return nil, errs[0]
+	}
+	return nil, fmt.Errorf("no broker answers: %w", several(errs))
+}
+
+// several are errors that read as one line.
+type several []error
+
+// Error lists the errors.
+func (s several) Error() string {
+	var words []string
+	for _, err := range s {
+		words = append(words, err.Error())
+	}
+	return strings.Join(words, "; ")
+}
+
+// Unwrap returns the errors.
+func (s several) Unwrap() []error { return s }
+
+// addresses lists the brokers: those without trouble first and of these the connected
+// ones, then those whose trouble is oldest.
 func (cl *Cluster) addresses() []string {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	var first, rest []string
+	var all []string
 	for _, id := range slices.Sorted(maps.Keys(cl.brokers)) {
-		addr := cl.brokers[id]
-		if cl.conns[connKey{addr, laneControl}] != nil {
-			first = append(first, addr)
-		} else {
-			rest = append(rest, addr)
-		}
+		all = append(all, cl.brokers[id])
 	}
-	all := append(first, rest...)
-	for _, b := range cl.c.Brokers {
-		if !slices.Contains(all, b) {
-			all = append(all, b)
+	all = append(all, cl.c.Brokers...)
+	seen := make(map[string]bool)
+	all = slices.DeleteFunc(all, func(a string) bool {
+		twice := seen[a]
+		seen[a] = true
+		return twice
+	})
+	slices.SortStableFunc(all, func(a, b string) int {
+		if c := cl.trouble[a].Compare(cl.trouble[b]); c != 0 {
+			return c
 		}
-	}
+		return cl.rank(a) - cl.rank(b)
+	})
 	return all
+}
+
+// rank puts addresses with a connection first. The caller holds mu.
+func (cl *Cluster) rank(addr string) int {
+	if cl.conns[connKey{addr, laneControl}] != nil {
+		return 0
+	}
+	return 1
 }
 
 // AskLeader sends m to the leader of a partition.

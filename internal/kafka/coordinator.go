@@ -17,9 +17,10 @@ const (
 )
 
 // AskGroup sends m to the coordinator of a group. The coordinator is looked up
-// once; an answer that tells that it moved makes the caller call ForgetGroup.
+// once; a connection that fails makes it be looked up again, and so does the caller
+// by ForgetGroup when an answer tells that it moved (see isCoordinatorError).
 func (cl *Cluster) AskGroup(ctx context.Context, group string, m protocol.Message) (protocol.Message, error) {
-	return cl.askCoordinator(ctx, cl.groups, groupCoordinator, group, laneControl, m)
+	return cl.askGroupOn(ctx, group, laneControl, m)
 }
 
 // askGroupOn is AskGroup on a lane of its own, for requests that wait.
@@ -27,7 +28,7 @@ func (cl *Cluster) askGroupOn(ctx context.Context, group, lane string, m protoco
 	return cl.askCoordinator(ctx, cl.groups, groupCoordinator, group, lane, m)
 }
 
-// AskTxn sends m to the coordinator of a transactional id.
+// AskTxn sends m to the coordinator of a transactional id, as AskGroup does.
 func (cl *Cluster) AskTxn(ctx context.Context, id string, m protocol.Message) (protocol.Message, error) {
 	return cl.askCoordinator(ctx, cl.txns, txnCoordinator, id, "txn", m)
 }
@@ -45,17 +46,9 @@ func (cl *Cluster) forget(known map[string]int32, key string) {
 }
 
 func (cl *Cluster) askCoordinator(ctx context.Context, known map[string]int32, kind int8, key, lane string, m protocol.Message) (protocol.Message, error) {
-	cl.mu.Lock()
-	id, ok := known[key]
-	cl.mu.Unlock()
-	if !ok {
-		var err error
-		if id, err = cl.findCoordinator(ctx, kind, key); err != nil {
-			return nil, err
-		}
-		cl.mu.Lock()
-		known[key] = id
-		cl.mu.Unlock()
+	id, err := cl.coordinator(ctx, known, kind, key)
+	if err != nil {
+		return nil, err
 	}
 	got, err := cl.AskBroker(ctx, id, lane, m)
 	if err != nil {
@@ -64,9 +57,20 @@ func (cl *Cluster) askCoordinator(ctx context.Context, known map[string]int32, k
 	return got, err
 }
 
-// findCoordinator asks once; while a coordinator is being elected it fails with a
-// retriable error.
-func (cl *Cluster) findCoordinator(ctx context.Context, kind int8, key string) (int32, error) {
+// coordinator returns the coordinator's broker, from memory if it is there.
+func (cl *Cluster) coordinator(ctx context.Context, known map[string]int32, kind int8, key string) (int32, error) {
+	cl.mu.Lock()
+	id, ok := known[key]
+	cl.mu.Unlock()
+	if ok {
+		return id, nil
+	}
+	return cl.findCoordinator(ctx, known, kind, key)
+}
+
+// findCoordinator asks for a coordinator, once, and remembers it. While one is being
+// elected it fails with a retriable error.
+func (cl *Cluster) findCoordinator(ctx context.Context, known map[string]int32, kind int8, key string) (int32, error) {
 	m, err := cl.AskAny(ctx, &findcoordinator.Request{Key: key, KeyType: kind})
 	if err != nil {
 		return 0, err
@@ -75,31 +79,79 @@ func (cl *Cluster) findCoordinator(ctx context.Context, kind int8, key string) (
 	if r.ErrorCode != 0 {
 		return 0, fmt.Errorf("coordinator of %q: %w", key, kafka.Error(r.ErrorCode))
 	}
+	if r.NodeID < 0 || r.Host == "" {
+		return 0, fmt.Errorf("coordinator of %q: broker %d at %q: %w", key, r.NodeID, r.Host, kafka.GroupCoordinatorNotAvailable)
+	}
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.brokers[r.NodeID] = hostPort(r.Host, r.Port)
+	known[key] = r.NodeID
 	return r.NodeID, nil
 }
 
 // IsRetriable reports whether asking again, maybe another broker, may help: the
-// connection failed, or the broker said so.
+// connection failed, or the broker said so. Of several errors at once each must be
+// so.
 func IsRetriable(err error) bool {
-	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) || IsPermanent(err) {
 		return false
 	}
-	var auth *AuthError
-	if errors.As(err, &auth) {
-		return false
+	codes := codesOf(err, nil)
+	for _, code := range codes {
+		switch {
+		case code.Temporary(), code == kafka.RebalanceInProgress, code == concurrentTransactions, code == kafka.BrokerNotAvailable:
+		default:
+			return false
+		}
 	}
-	var code kafka.Error
-	if errors.As(err, &code) {
-		return code.Temporary() || code == kafka.NotCoordinatorForGroup || code == concurrentTransactions
+	return true // no code is a connection's error
+}
+
+// codesOf appends every broker's error code in err to codes.
+func codesOf(err error, codes []kafka.Error) []kafka.Error {
+	if code, ok := err.(kafka.Error); ok {
+		return append(codes, code)
 	}
-	return true // a connection's error
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return codesOf(inner, codes)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			codes = codesOf(inner, codes)
+		}
+	}
+	return codes
+}
+
+// worst joins errors; those that asking again may cure count only when there are no
+// others.
+func worst(errs []error) error {
+	var all, final []error
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		all = append(all, err)
+		if !IsRetriable(err) {
+			final = append(final, err)
+		}
+	}
+	if len(final) > 0 {
+		all = final
+	}
+	switch len(all) {
+	case 0:
+		return nil
+	case 1:
+		return all[0]
+	}
+	return several(all)
 }
 
 // concurrentTransactions is error 51: the transaction before is not settled yet.
-const concurrentTransactions = kafka.Error(51)
+const concurrentTransactions = kafka.ConcurrentTransactions
 
 // isCoordinatorError says that the coordinator moved or is not there yet.
 func isCoordinatorError(err error) bool {

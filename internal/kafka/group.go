@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol/heartbeat"
 	"github.com/segmentio/kafka-go/protocol/joingroup"
 	"github.com/segmentio/kafka-go/protocol/leavegroup"
 	"github.com/segmentio/kafka-go/protocol/syncgroup"
@@ -25,7 +25,7 @@ type GroupConfig struct {
 	Topics func(ctx context.Context) ([]string, error)
 	// Session is how long a silent member stays, 0 means 45 s; Rebalance how long
 	// members have to join again, 0 means 60 s; Heartbeat how often one is sent, 0
-	// means a tenth of Session, 3 s at most.
+	// means a tenth of Session and 3 s at most, and it is never more than a third.
 	Session, Rebalance, Heartbeat time.Duration
 	// Cooperative keeps what stays (cooperative-sticky, KIP-429); otherwise every
 	// rebalance takes everything first (range).
@@ -34,10 +34,38 @@ type GroupConfig struct {
 	Discover time.Duration
 }
 
+func (c GroupConfig) withDefaults() GroupConfig {
+	if c.Session == 0 {
+		c.Session = 45 * time.Second
+	}
+	if c.Rebalance == 0 {
+		c.Rebalance = 60 * time.Second
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = min(c.Session/10, 3*time.Second)
+	}
+	c.Heartbeat = min(c.Heartbeat, c.Session/3)
+	if c.Discover == 0 {
+		c.Discover = 30 * time.Second
+	}
+	return c
+}
+
+// strategy is the one assignment strategy that the member offers.
+func (c GroupConfig) strategy() string {
+	if c.Cooperative {
+		return strategyCooperative
+	}
+	return strategyRange
+}
+
 // An Assignment is what a member was given.
 type Assignment struct {
 	Generation int32
 	Parts      []TopicPartition // sorted
+	// Anew says that the membership before was lost meanwhile: whatever was owned under
+	// it is over, even what is in Parts again, since others may have held it between.
+	Anew bool
 }
 
 // A Group is one member of a consumer group. Heartbeats go on in the background from
@@ -46,21 +74,29 @@ type Assignment struct {
 type Group struct {
 	c    *Cluster
 	cfg  GroupConfig
-	lane string // of requests that wait
+	lane string // of requests that wait; heartbeats have another
 	stop context.CancelFunc
 	bg   sync.WaitGroup
 
 	mu         sync.Mutex
-	member     string
+	member     string // the coordinator's name for this member, kept over time-outs
 	generation int32
-	joining    bool
-	leader     bool
+	inJoin     bool           // Join is at work: what heartbeats of the old generation say does not count
+	join       *attempt       // its request that is under way
+	watching   bool           // this member looks for new partitions for all
 	topics     []string       // subscribed to at the last join
-	counts     map[string]int // their partitions, as the leader dealt them out
+	counts     map[string]int // their partitions, as they were dealt out
 	changed    *once
 	lost       *once
-	heard      time.Time // the last good word of the coordinator
+	heard      time.Time // when the last heartbeat that was answered well was sent
 	fenced     error     // another process has our instance id
+}
+
+// An attempt is a request to join that may wait long for its answer.
+type attempt struct {
+	broker int32 // whom it was sent to
+	member string
+	giveUp context.CancelCauseFunc
 }
 
 // once is a channel that closes once.
@@ -82,87 +118,108 @@ func (o *once) is() bool {
 
 // NewGroup returns a member that has not joined yet.
 func NewGroup(c *Cluster, cfg GroupConfig) *Group {
-	if cfg.Session == 0 {
-		cfg.Session = 45 * time.Second
-	}
-	if cfg.Rebalance == 0 {
-		cfg.Rebalance = 60 * time.Second
-	}
-	if cfg.Heartbeat == 0 {
-		cfg.Heartbeat = min(cfg.Session/10, 3*time.Second)
-	}
-	if cfg.Discover == 0 {
-		cfg.Discover = 30 * time.Second
-	}
-	g := &Group{c: c, cfg: cfg, generation: -1, changed: newOnce(), lost: newOnce()}
-	g.lane = fmt.Sprintf("group %p", g)
+	g := &Group{c: c, cfg: cfg.withDefaults(), generation: noGeneration, changed: newOnce(), lost: newOnce()}
+	g.lane = fmt.Sprintf("%s %d", laneGroup, c.lanes.Add(1))
 	return g
 }
+
+// heartbeatLane is a connection beside the one where a join may wait.
+func (g *Group) heartbeatLane() string { return g.lane + " heartbeat" }
 
 // Join joins, or joins again, and returns what this member is given. An eager member
 // has given up everything before (owned is empty); a cooperative one keeps owned,
 // gives up what of it is not in the assignment, and joins again then. It tries until
 // ctx is done or nothing but a change of settings can help.
 func (g *Group) Join(ctx context.Context, owned []TopicPartition) (Assignment, error) {
-	g.mu.Lock()
-	g.joining = true
-	g.mu.Unlock()
-	defer func() {
-		g.mu.Lock()
-		g.joining = false
-		g.mu.Unlock()
-	}()
-	for n := 0; ; n++ {
+	g.enter(true)
+	defer g.enter(false)
+	for n, fast := 0, 0; ; {
 		a, err := g.round(ctx, owned)
+		if err == nil {
+			return a, nil
+		}
+		if ctx.Err() != nil {
+			return Assignment{}, ctx.Err()
+		}
+		g.c.c.Log.Debug("joining again", "group", g.cfg.ID, "error", err)
 		var code kafka.Error
 		errors.As(err, &code)
+		again := errors.Is(err, errMemberID) // KIP-394: at once, with the id just given
 		switch {
-		case err == nil:
-			return a, nil
-		case ctx.Err() != nil:
-			return Assignment{}, ctx.Err()
-		case code == kafka.MemberIDRequired: // KIP-394: at once, with the id just given
-			continue
-		case code == kafka.FencedInstanceID:
-			return Assignment{}, fmt.Errorf("instance id %q is used by another process, which has taken this one's place: %w; "+
-				"give each process its own instance_id", g.cfg.Instance, err)
-		case code == kafka.InconsistentGroupProtocol:
-			return Assignment{}, fmt.Errorf("the group's members do not agree on an assignment strategy (this one speaks %s): %w; "+
-				"set the same one for all", g.strategy(), err)
+		case again:
 		case code == kafka.UnknownMemberId, code == kafka.IllegalGeneration:
-			g.forget(code == kafka.UnknownMemberId)
-			owned = nil
-		case code == kafka.RebalanceInProgress: // again, with the same id
+			g.end(code)
+		case code == kafka.RebalanceInProgress: // the join went well, with the same id it will again
+			again, n = true, 0
 		case !IsRetriable(err):
-			return Assignment{}, err
+			return Assignment{}, g.explain(err, code)
 		}
 		if isCoordinatorError(err) {
 			g.c.ForgetGroup(g.cfg.ID)
 		}
-		g.c.c.Log.Debug("joining again", "group", g.cfg.ID, "error", err)
+		if again && fast < 2 {
+			fast++
+			continue
+		}
+		fast = 0
 		if err := sleep(ctx, pause(n)); err != nil {
 			return Assignment{}, err
 		}
+		n++
 	}
 }
 
-// forget says that the coordinator knows this generation, or member, no more.
-func (g *Group) forget(member bool) {
+// enter notes that Join is at work, or no more.
+func (g *Group) enter(in bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if member {
+	g.inJoin, g.join = in, nil
+}
+
+// Reasons to join again.
+var (
+	errMemberID = errors.New("the coordinator gave a member id to join with")
+	errMoved    = fmt.Errorf("while a join waited: %w", kafka.NotCoordinatorForGroup)
+	errRemoved  = fmt.Errorf("while a join waited: %w", kafka.UnknownMemberId)
+)
+
+// explain says what to do about an error that will come again.
+func (g *Group) explain(err error, code kafka.Error) error {
+	hint := ""
+	switch code {
+	case kafka.FencedInstanceID:
+		hint = fmt.Sprintf("instance id %q was taken over by another process: give each process its own instance_id", g.cfg.Instance)
+	case kafka.InconsistentGroupProtocol:
+		hint = fmt.Sprintf("the group's members have no assignment strategy in common, this one offers %q: set the same one for all", g.cfg.strategy())
+	case kafka.InvalidSessionTimeout:
+		hint = fmt.Sprintf("a session of %v is not within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms", g.cfg.Session)
+	case kafka.GroupAuthorizationFailed, kafka.TopicAuthorizationFailed:
+		hint = "the user needs the right to read the group and its topics"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s: %w", hint, err)
+}
+
+// end says that the coordinator knows this generation no more, or not even the
+// member.
+func (g *Group) end(code kafka.Error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if code == kafka.UnknownMemberId {
 		g.member = ""
 	}
-	if g.generation >= 0 {
+	if g.generation != noGeneration {
+		g.generation = noGeneration
 		g.lost.close()
 	}
 }
 
-func (g *Group) strategy() string {
-	if g.cfg.Cooperative {
-		return strategyCooperative
-	}
-	return strategyRange
+// joining notes the request to join that is under way.
+func (g *Group) joining(a *attempt) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.join = a
 }
 
 // round is one try: join, assign if this member leads, sync. The member id is kept
@@ -172,41 +229,22 @@ func (g *Group) round(ctx context.Context, owned []TopicPartition) (Assignment, 
 	if err != nil {
 		return Assignment{}, err
 	}
-	g.mu.Lock()
-	member, fenced := g.member, g.fenced
-	g.mu.Unlock()
-	if fenced != nil {
-		return Assignment{}, fenced
-	}
-	owned = slices.SortedFunc(slices.Values(owned), TopicPartition.Compare)
-	meta := subscription{topics, owned}.append(nil)
-	// A coordinator keeps a join for as long as others may take to join again.
-	patience := g.cfg.Rebalance + g.cfg.Session + 5*time.Second
-	m, err := g.c.askGroupOn(ctx, g.cfg.ID, g.lane, &joinRequest{clientID: g.c.c.ClientID, patience: patience, Request: joingroup.Request{
-		GroupID: g.cfg.ID, SessionTimeoutMS: int32(g.cfg.Session.Milliseconds()), RebalanceTimeoutMS: int32(g.cfg.Rebalance.Milliseconds()),
-		MemberID: member, GroupInstanceID: g.cfg.Instance, ProtocolType: "consumer",
-		Protocols: []joingroup.RequestProtocol{{Name: g.strategy(), Metadata: meta}}}})
+	topics = slices.Compact(slices.Sorted(slices.Values(topics)))
+	j, err := g.sendJoin(ctx, g.subscription(topics, owned))
 	if err != nil {
 		return Assignment{}, err
 	}
-	j := m.(*joingroup.Response)
-	if j.MemberID != "" {
-		g.mu.Lock()
-		g.member = j.MemberID
-		g.mu.Unlock()
-	}
-	if j.ErrorCode != 0 {
-		return Assignment{}, fmt.Errorf("join: %w", kafka.Error(j.ErrorCode))
-	}
-	began := time.Now()
-	sync := syncgroup.Request{GroupID: g.cfg.ID, GenerationID: j.GenerationID, MemberID: j.MemberID, GroupInstanceID: g.cfg.Instance}
-	counts := map[string]int{}
+	answered := time.Now()
+	rq := syncgroup.Request{GroupID: g.cfg.ID, GenerationID: j.GenerationID, MemberID: j.MemberID, GroupInstanceID: g.cfg.Instance}
+	var counts map[string]int
 	if j.LeaderID == j.MemberID {
-		if sync.Assignments, counts, err = g.assign(ctx, j); err != nil {
+		if rq.Assignments, counts, err = g.assign(ctx, j); err != nil {
 			return Assignment{}, fmt.Errorf("assign partitions: %w", err)
 		}
 	}
-	m, err = g.c.askGroupOn(ctx, g.cfg.ID, g.lane, &syncRequest{clientID: g.c.c.ClientID, patience: patience, Request: sync})
+	m, err := g.wait(ctx, j.MemberID, func(ctx context.Context, broker int32) (any, error) {
+		return g.c.AskBroker(ctx, broker, g.lane, &syncRequest{clientID: g.c.c.ClientID, patience: g.patience(), Request: rq})
+	})
 	if err != nil {
 		return Assignment{}, err
 	}
@@ -219,27 +257,122 @@ func (g *Group) round(ctx context.Context, owned []TopicPartition) (Assignment, 
 		return Assignment{}, fmt.Errorf("assignment: %w", err)
 	}
 	slices.SortFunc(parts, TopicPartition.Compare)
-	g.joined(j, topics, counts, began)
-	return Assignment{Generation: j.GenerationID, Parts: parts}, nil
+	watching := counts != nil || g.wasLeader(j.LeaderID)
+	a := Assignment{Generation: j.GenerationID, Parts: parts}
+	a.Anew = g.joined(j, topics, counts, watching, answered)
+	return a, nil
 }
 
-// joined notes the new generation and makes sure that heartbeats are sent.
-func (g *Group) joined(j *joingroup.Response, topics []string, counts map[string]int, began time.Time) {
+// subscription is what the leader is told. What was owned in a membership that is
+// over is not.
+func (g *Group) subscription(topics []string, owned []TopicPartition) []byte {
+	s := subscription{topics: topics, generation: noGeneration}
+	g.mu.Lock()
+	if g.cfg.Cooperative && !g.lost.is() {
+		s.owned, s.generation = slices.SortedFunc(slices.Values(owned), TopicPartition.Compare), g.generation
+	}
+	g.mu.Unlock()
+	return s.append(nil)
+}
+
+// patience is how long a coordinator may take over a join or a sync: others may take
+// their time to join again, and some have to be found dead.
+func (g *Group) patience() time.Duration { return g.cfg.Rebalance + g.cfg.Session + 5*time.Second }
+
+// sendJoin asks to join and notes the member id.
+func (g *Group) sendJoin(ctx context.Context, meta []byte) (*joingroup.Response, error) {
+	g.mu.Lock()
+	member, fenced := g.member, g.fenced
+	g.mu.Unlock()
+	if fenced != nil {
+		return nil, fenced
+	}
+	rq := joingroup.Request{GroupID: g.cfg.ID, MemberID: member, GroupInstanceID: g.cfg.Instance, ProtocolType: "consumer",
+		SessionTimeoutMS: int32(g.cfg.Session.Milliseconds()), RebalanceTimeoutMS: int32(g.cfg.Rebalance.Milliseconds()),
+		Protocols: []joingroup.RequestProtocol{{Name: g.cfg.strategy(), Metadata: meta}}}
+	m, err := g.wait(ctx, member, func(ctx context.Context, broker int32) (any, error) {
+		return g.c.AskBroker(ctx, broker, g.lane, &joinRequest{clientID: g.c.c.ClientID, patience: g.patience(), Request: rq})
+	})
+	if err != nil {
+		return nil, err
+	}
+	j := m.(*joingroup.Response)
+	code := kafka.Error(j.ErrorCode)
+	if j.MemberID != "" && (code == 0 || code == kafka.MemberIDRequired) {
+		g.mu.Lock()
+		g.member = j.MemberID
+		g.mu.Unlock()
+		if code == kafka.MemberIDRequired && j.MemberID != member {
+			return nil, errMemberID
+		}
+	}
+	if code != 0 {
+		return nil, fmt.Errorf("join: %w", code)
+	}
+	return j, nil
+}
+
+// wait sends a request whose answer may take long, and gives it up when the answer
+// can no longer come: another broker has become the coordinator, or the member was
+// removed.
+func (g *Group) wait(ctx context.Context, member string, send func(ctx context.Context, broker int32) (any, error)) (any, error) {
+	broker, err := g.c.coordinator(ctx, g.c.groups, groupCoordinator, g.cfg.ID)
+	if err != nil {
+		return nil, err
+	}
+	inner, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	g.joining(&attempt{broker, member, giveUp})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	watch, stop := context.WithCancel(inner)
+	defer stop()
+	wg.Go(func() { g.watchCoordinator(watch, broker, giveUp) })
+	m, err := send(inner, broker)
+	g.joining(nil)
+	if err == nil {
+		return m, nil
+	}
+	g.c.ForgetGroup(g.cfg.ID)
+	if cause := context.Cause(inner); cause != nil && ctx.Err() == nil {
+		err = cause
+	}
+	return nil, err
+}
+
+// watchCoordinator looks now and then whether a broker is still the coordinator.
+func (g *Group) watchCoordinator(ctx context.Context, broker int32, giveUp context.CancelCauseFunc) {
+	for sleep(ctx, g.cfg.Session/3) == nil {
+		now, err := g.c.findCoordinator(ctx, g.c.groups, groupCoordinator, g.cfg.ID)
+		if err == nil && now != broker {
+			giveUp(errMoved)
+			return
+		}
+	}
+}
+
+// joined notes the new generation, makes sure that heartbeats are sent, and reports
+// whether the membership before was lost.
+func (g *Group) joined(j *joingroup.Response, topics []string, counts map[string]int, watching bool, answered time.Time) (anew bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.generation, g.leader, g.topics, g.counts = j.GenerationID, j.LeaderID == j.MemberID, topics, counts
-	g.changed, g.lost, g.heard = newOnce(), newOnce(), began
-	if g.stop != nil {
-		return
+	anew = g.lost.is()
+	g.generation, g.topics, g.counts, g.watching = j.GenerationID, topics, counts, watching
+	g.changed, g.lost, g.heard = newOnce(), newOnce(), answered
+	if g.stop == nil {
+		ctx, stop := context.WithCancel(context.Background())
+		g.stop = stop
+		g.bg.Go(func() { g.beat(ctx) })
+		g.bg.Go(func() { g.watch(ctx) })
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	g.stop = stop
-	g.bg.Go(func() { g.beat(ctx) })
-	g.bg.Go(func() { g.watch(ctx) })
+	return anew
 }
 
-// assign makes the assignments of all members.
+// assign makes the assignments of all members. It hurries: nobody else's heartbeats
+// keep this member's session meanwhile.
 func (g *Group) assign(ctx context.Context, j *joingroup.Response) ([]syncgroup.RequestAssignment, map[string]int, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.Session/2)
+	defer cancel()
 	var members []groupMember
 	for _, m := range j.Members {
 		s, err := parseSubscription(m.Metadata)
@@ -248,13 +381,9 @@ func (g *Group) assign(ctx context.Context, j *joingroup.Response) ([]syncgroup.
 		}
 		members = append(members, groupMember{m.MemberID, m.GroupInstanceID, s})
 	}
-	counts := make(map[string]int)
-	for _, t := range topicsOf(members) {
-		n, err := g.c.Partitions(ctx, t)
-		if err != nil && !errors.Is(err, kafka.UnknownTopicOrPartition) {
-			return nil, nil, err
-		}
-		counts[t] = n
+	counts, err := g.partitions(ctx, topicsOf(members))
+	if err != nil {
+		return nil, nil, err
 	}
 	deal := assignRange
 	if j.ProtocolName == strategyCooperative {
@@ -265,7 +394,7 @@ func (g *Group) assign(ctx context.Context, j *joingroup.Response) ([]syncgroup.
 	for _, m := range members {
 		all = append(all, syncgroup.RequestAssignment{MemberID: m.id, Assignment: appendAssignment(nil, given[m.id])})
 	}
-	return all, counts, nil
+	return all, dealtOut(slices.Collect(maps.Values(given)), counts), nil
 }
 
 // Changed closes when the member has to join again: others came or went, or there
@@ -297,138 +426,51 @@ func (g *Group) Member() Member {
 func (g *Group) Alive() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.generation >= 0 && !g.lost.is() && time.Since(g.heard) < g.cfg.Session
+	return g.generation != noGeneration && !g.lost.is() && time.Since(g.heard) < g.cfg.Session
 }
+
+// leaveTime bounds Leave: the coordinator finds out by itself after a session.
+const leaveTime = 5 * time.Second
 
 // Leave ends the heartbeats and tells the coordinator to give the partitions to
 // others at once. A static member does not leave, so that its restart moves
-// nothing.
+// nothing. It takes 5 s at most; when it fails, the coordinator finds out after a
+// session. The membership is lost behind it.
 func (g *Group) Leave(ctx context.Context) error {
-	g.mu.Lock()
-	member, stop := g.member, g.stop
-	g.stop = nil
-	g.mu.Unlock()
-	if stop != nil {
-		stop()
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	if g.stop != nil {
+		g.stop()
 		g.bg.Wait()
+		g.stop = nil
 	}
+	g.mu.Lock()
+	member := g.member
+	g.generation = noGeneration
+	g.lost.close()
+	if g.cfg.Instance == "" {
+		g.member = ""
+	}
+	g.mu.Unlock()
+	defer g.c.hangUpLane(g.lane)
+	defer g.c.hangUpLane(g.heartbeatLane())
 	if g.cfg.Instance != "" || member == "" {
 		return nil
 	}
-	m, err := g.c.AskGroup(ctx, g.cfg.ID, &leaveRequest{clientID: g.c.c.ClientID,
-		Request: leavegroup.Request{GroupID: g.cfg.ID, Members: []leavegroup.RequestMember{{MemberID: member}}}})
+	rq := &leaveRequest{clientID: g.c.c.ClientID,
+		Request: leavegroup.Request{GroupID: g.cfg.ID, Members: []leavegroup.RequestMember{{MemberID: member}}}}
+	err := retry(ctx, func() error {
+		m, err := g.c.AskGroup(ctx, g.cfg.ID, rq)
+		if err != nil {
+			return err
+		}
+		if code := m.(*codeAnswer).code; code != 0 && code != kafka.UnknownMemberId {
+			return g.c.groupError(g.cfg.ID, code)
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("leave group %q: %w", g.cfg.ID, err)
 	}
-	if code := m.(*codeAnswer).code; code != 0 && code != kafka.UnknownMemberId && !isCoordinatorError(code) {
-		return fmt.Errorf("leave group %q: %w", g.cfg.ID, code)
-	}
 	return nil
-}
-
-// beat sends heartbeats until ctx is done.
-func (g *Group) beat(ctx context.Context) {
-	tick := time.NewTicker(g.cfg.Heartbeat)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		g.mu.Lock()
-		rq := heartbeat.Request{GroupID: g.cfg.ID, GenerationID: g.generation, MemberID: g.member, GroupInstanceID: g.cfg.Instance}
-		g.mu.Unlock()
-		if rq.MemberID == "" {
-			continue
-		}
-		began := time.Now()
-		hurry, cancel := context.WithTimeout(ctx, max(g.cfg.Session/3, g.cfg.Heartbeat))
-		m, err := g.c.askGroupOn(hurry, g.cfg.ID, g.lane+" heartbeat", &heartbeatRequest{Request: rq, clientID: g.c.c.ClientID})
-		cancel()
-		if err == nil {
-			if code := m.(*codeAnswer).code; code != 0 {
-				err = code
-			}
-		}
-		if ctx.Err() == nil {
-			g.heardOf(rq.GenerationID, began, err)
-		}
-	}
-}
-
-// heardOf deals with the answer to a heartbeat of a generation.
-func (g *Group) heardOf(generation int32, sent time.Time, err error) {
-	var code kafka.Error
-	errors.As(err, &code)
-	if isCoordinatorError(err) {
-		g.c.ForgetGroup(g.cfg.ID)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if generation != g.generation {
-		return // a join came between
-	}
-	switch {
-	case err == nil:
-		g.heard = sent
-		return
-	case code == kafka.RebalanceInProgress:
-		g.heard = sent
-		g.changed.close()
-		return
-	case code == kafka.FencedInstanceID:
-		g.fenced = fmt.Errorf("instance id %q: %w", g.cfg.Instance, code)
-		g.lost.close()
-	case g.joining: // the join will tell
-	case code == kafka.UnknownMemberId:
-		g.member = ""
-		g.lost.close()
-	case code == kafka.IllegalGeneration:
-		g.lost.close()
-	}
-	if time.Since(g.heard) > g.cfg.Session && !g.joining {
-		g.lost.close()
-	}
-}
-
-// watch looks for new topics and, as the leader, for new partitions.
-func (g *Group) watch(ctx context.Context) {
-	tick := time.NewTicker(g.cfg.Discover)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if g.grown(ctx) {
-			g.mu.Lock()
-			g.changed.close()
-			g.mu.Unlock()
-		}
-	}
-}
-
-// grown reports whether there is something new to assign.
-func (g *Group) grown(ctx context.Context) bool {
-	g.mu.Lock()
-	topics, counts, leader := g.topics, g.counts, g.leader
-	g.mu.Unlock()
-	now, err := g.cfg.Topics(ctx)
-	if err != nil {
-		return false
-	}
-	if !slices.Equal(slices.Sorted(slices.Values(now)), slices.Sorted(slices.Values(topics))) {
-		return true
-	}
-	if !leader {
-		return false
-	}
-	for t, n := range counts {
-		if more, err := g.c.Partitions(ctx, t); err == nil && more != n {
-			return true
-		}
-	}
-	return false
 }

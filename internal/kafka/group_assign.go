@@ -65,34 +65,22 @@ func assignRange(members []groupMember, counts map[string]int) map[string][]Topi
 // gives it up when it learns that, and joins again (KIP-429).
 func assignSticky(members []groupMember, counts map[string]int) map[string][]TopicPartition {
 	members = slices.SortedFunc(slices.Values(members), byInstance)
-	var all []TopicPartition
-	for _, topic := range topicsOf(members) {
-		for i := range counts[topic] {
-			all = append(all, TopicPartition{topic, int32(i)})
-		}
-	}
-	owner := make(map[TopicPartition]string)
-	claimed := make(map[TopicPartition]bool) // by several: nobody's word is taken
-	for _, m := range members {
-		for _, tp := range m.owned {
-			if _, twice := owner[tp]; twice {
-				claimed[tp] = true
-			}
-			owner[tp] = m.id
-		}
-	}
+	byID := make(map[string]groupMember, len(members))
 	out := make(map[string][]TopicPartition, len(members))
 	for _, m := range members {
+		byID[m.id] = m
 		out[m.id] = nil
 	}
+	claims := claimsOf(members)
 	var free []TopicPartition
-	for _, tp := range all {
-		id, ok := owner[tp]
-		i := slices.IndexFunc(members, func(m groupMember) bool { return m.id == id })
-		if ok && !claimed[tp] && i >= 0 && slices.Contains(members[i].topics, tp.Topic) {
-			out[id] = append(out[id], tp)
-		} else {
-			free = append(free, tp)
+	for _, topic := range topicsOf(members) {
+		for i := range counts[topic] {
+			tp := TopicPartition{topic, int32(i)}
+			if id := claims[tp].owner; id != "" && slices.Contains(byID[id].topics, topic) {
+				out[id] = append(out[id], tp)
+			} else {
+				free = append(free, tp)
+			}
 		}
 	}
 	for _, tp := range free {
@@ -101,14 +89,42 @@ func assignSticky(members []groupMember, counts map[string]int) map[string][]Top
 		}
 	}
 	balance(members, out)
-	for id := range out { // what moves from a living owner is nobody's for now
+	for id := range out {
 		out[id] = slices.DeleteFunc(out[id], func(tp TopicPartition) bool {
-			was, ok := owner[tp]
-			return ok && !claimed[tp] && was != id && slices.ContainsFunc(members, func(m groupMember) bool { return m.id == was })
+			c := claims[tp]
+			return id != c.owner && slices.ContainsFunc(c.by, func(other string) bool { return other != id })
 		})
 		slices.SortFunc(out[id], TopicPartition.Compare)
 	}
 	return out
+}
+
+// A claim is who says to own a partition.
+type claim struct {
+	by         []string // members
+	generation int32    // the youngest of theirs
+	owner      string   // who is right; "" when that is not clear
+}
+
+// claimsOf gathers what members say to own. Of several the one of the youngest
+// generation is right: the others missed a rebalance. Nobody else may have a
+// partition before all have given it up.
+func claimsOf(members []groupMember) map[TopicPartition]claim {
+	claims := make(map[TopicPartition]claim)
+	for _, m := range members {
+		for _, tp := range m.owned {
+			c, taken := claims[tp]
+			c.by = append(c.by, m.id)
+			switch {
+			case !taken || m.generation > c.generation:
+				c.owner, c.generation = m.id, m.generation
+			case m.generation == c.generation:
+				c.owner = ""
+			}
+			claims[tp] = c
+		}
+	}
+	return claims
 }
 
 // lightest returns the member with the fewest partitions among those that take the

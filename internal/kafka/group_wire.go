@@ -25,9 +25,6 @@ const (
 	leaveVersion     = 3
 )
 
-// ownCorrelation is the id of requests written here: one is under way at a time.
-const ownCorrelation = 1
-
 type joinRequest struct {
 	joingroup.Request
 	clientID string
@@ -59,6 +56,11 @@ var (
 
 func (r *joinRequest) wait() time.Duration { return r.patience }
 func (r *syncRequest) wait() time.Duration { return r.patience }
+
+func (*joinRequest) apiVersion() int16      { return joinVersion }
+func (*syncRequest) apiVersion() int16      { return syncVersion }
+func (*heartbeatRequest) apiVersion() int16 { return heartbeatVersion }
+func (*leaveRequest) apiVersion() int16     { return leaveVersion }
 
 // Required is always true: these are never sent otherwise.
 func (*joinRequest) Required(map[protocol.ApiKey]int16) bool { return true }
@@ -92,17 +94,6 @@ func (r *leaveRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	return exchangeCode(rw, leaveVersion, r.clientID, &r.Request)
 }
 
-func exchange(rw io.ReadWriter, version int16, clientID string, m protocol.Message) (protocol.Message, error) {
-	if err := protocol.WriteRequest(rw, version, ownCorrelation, clientID, m); err != nil {
-		return nil, err
-	}
-	id, res, err := protocol.ReadResponse(rw, m.ApiKey(), version)
-	if err == nil && id != ownCorrelation {
-		err = fmt.Errorf("the answer is to request %d, want %d", id, ownCorrelation)
-	}
-	return res, err
-}
-
 // A codeAnswer is an answer of which only the error code matters.
 type codeAnswer struct {
 	api  protocol.ApiKey
@@ -112,44 +103,57 @@ type codeAnswer struct {
 // ApiKey says what was asked.
 func (c *codeAnswer) ApiKey() protocol.ApiKey { return c.api }
 
-// exchangeCode reads correlation id, throttle time and error code.
+// exchangeCode sends m and reads throttle time and error code of its answer.
 func exchangeCode(rw io.ReadWriter, version int16, clientID string, m protocol.Message) (protocol.Message, error) {
 	if err := protocol.WriteRequest(rw, version, ownCorrelation, clientID, m); err != nil {
 		return nil, err
 	}
-	var head [4]byte
-	if _, err := io.ReadFull(rw, head[:]); err != nil {
+	frame, err := readFrame(rw)
+	if err != nil {
 		return nil, err
 	}
-	n := binary.BigEndian.Uint32(head[:])
-	if n < 10 || n > 1<<20 {
-		return nil, fmt.Errorf("an answer of %d bytes", n)
+	r := fieldReader{b: frame[8:]}
+	r.int32() // throttle time
+	code := kafka.Error(r.int16())
+	if r.bad {
+		return nil, fmt.Errorf("the answer to %v v%d is malformed: %d bytes", m.ApiKey(), version, len(frame))
 	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(rw, b); err != nil {
-		return nil, err
-	}
-	if id := binary.BigEndian.Uint32(b); id != ownCorrelation {
-		return nil, fmt.Errorf("the answer is to request %d, want %d", id, ownCorrelation)
-	}
-	return &codeAnswer{m.ApiKey(), kafka.Error(binary.BigEndian.Uint16(b[8:]))}, nil
+	return &codeAnswer{m.ApiKey(), code}, nil
 }
 
-// A subscription is what a member tells the leader: ConsumerProtocolSubscription,
-// of which versions 0 to 3 are read and 1 is written.
+// A subscription is what a member tells the leader: ConsumerProtocolSubscription, of
+// which all versions are read (what versions from 4 on add at the end is skipped) and
+// version 1 or 2 is written.
 type subscription struct {
-	topics []string
-	owned  []TopicPartition
+	topics     []string
+	owned      []TopicPartition // sorted
+	generation int32            // in which owned was assigned; -1 is not known
 }
 
+// noGeneration is the generation of a member that was assigned nothing.
+const noGeneration = -1
+
+// append writes the subscription. Without a generation the bytes depend on the topics
+// alone: a coordinator takes other bytes for a reason to rebalance. Java's clients
+// before 3.2 look for the generation in the user data.
 func (s subscription) append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint16(b, 1)
+	version := uint16(1)
+	if s.generation >= 0 {
+		version = 2
+	}
+	b = binary.BigEndian.AppendUint16(b, version)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(s.topics)))
 	for _, t := range s.topics {
 		b = appendName(b, t)
 	}
-	b = binary.BigEndian.AppendUint32(b, 0xffffffff) // no user data
-	return appendPartitions(b, s.owned)
+	if s.generation < 0 {
+		b = binary.BigEndian.AppendUint32(b, 0xffffffff) // no user data
+		return appendPartitions(b, s.owned)
+	}
+	b = binary.BigEndian.AppendUint32(b, 4)
+	b = binary.BigEndian.AppendUint32(b, uint32(s.generation))
+	b = appendPartitions(b, s.owned)
+	return binary.BigEndian.AppendUint32(b, uint32(s.generation))
 }
 
 var errShortMetadata = errors.New("a member's metadata ends early")
@@ -157,13 +161,19 @@ var errShortMetadata = errors.New("a member's metadata ends early")
 func parseSubscription(b []byte) (subscription, error) {
 	r := fieldReader{b: b}
 	version := r.int16()
-	var s subscription
+	s := subscription{generation: noGeneration}
 	for range r.count(2) {
 		s.topics = append(s.topics, r.name())
 	}
-	r.bytes()
-	if version >= 1 && len(r.b) > 0 {
+	user := r.bytes()
+	if version >= 1 && len(r.b) > 0 { // some clients say 1 and write 0
 		s.owned = r.partitions()
+	}
+	switch {
+	case version >= 2 && len(r.b) > 0:
+		s.generation = max(noGeneration, r.int32())
+	case version == 1 && len(user) == 4:
+		s.generation = max(noGeneration, int32(binary.BigEndian.Uint32(user)))
 	}
 	return s, r.err()
 }

@@ -12,13 +12,21 @@ import (
 	"github.com/segmentio/kafka-go/protocol/metadata"
 )
 
+// A topic is what is known of a topic.
+type topic struct {
+	leaders []int32 // by partition; -1 while there is none
+	err     error   // why nothing is known
+	stale   bool    // to be asked again before the next use
+	answers int     // how often it was asked
+}
+
 // A refresh is one request for metadata that several wait for.
 type refresh struct {
 	done chan struct{}
 	err  error
 }
 
-// The pauses between refreshes that found no leader: they double from the first to
+// The pauses between questions that taught nothing: they double from the first to
 // the last.
 const (
 	firstPause = 20 * time.Millisecond
@@ -45,162 +53,262 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (cl *Cluster) Stale(topic string) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	cl.stale[topic] = true
+	cl.entry(topic).stale = true
+}
+
+// entry returns what is known of a topic. The caller holds mu.
+func (cl *Cluster) entry(name string) *topic {
+	t := cl.topics[name]
+	if t == nil {
+		t = &topic{stale: true}
+		cl.topics[name] = t
+	}
+	return t
 }
 
 // Leader returns the broker that leads a partition, from memory unless the topic is
-// stale or unknown. While an election is under way it fails with a retriable error.
+// stale or unknown. While an election is under way it fails with a retriable error;
+// whoever asks again and again is slowed down.
 func (cl *Cluster) Leader(ctx context.Context, tp TopicPartition) (int32, error) {
-	cl.mu.Lock()
-	leaders, ok := cl.topics[tp.Topic]
-	fresh := ok && !cl.stale[tp.Topic]
-	cl.mu.Unlock()
-	if !fresh || int(tp.Partition) >= len(leaders) {
-		if err := cl.renew(ctx, tp.Topic); err != nil {
-			return 0, err
-		}
-		cl.mu.Lock()
-		leaders = cl.topics[tp.Topic]
-		cl.mu.Unlock()
+	if id, ok := cl.known(tp); ok {
+		return id, nil
 	}
-	switch {
-	case leaders == nil || int(tp.Partition) >= len(leaders):
-		return 0, fmt.Errorf("partition %s: %w", tp, kafka.UnknownTopicOrPartition)
-	case leaders[tp.Partition] < 0:
-		cl.Stale(tp.Topic)
-		return 0, fmt.Errorf("partition %s: %w", tp, kafka.LeaderNotAvailable)
-	}
-	return leaders[tp.Partition], nil
-}
-
-// Partitions asks how many partitions a topic has.
-func (cl *Cluster) Partitions(ctx context.Context, topic string) (int, error) {
-	cl.Stale(topic)
-	for {
-		err := cl.renew(ctx, topic)
-		cl.mu.Lock()
-		n := len(cl.topics[topic])
-		cl.mu.Unlock()
-		switch {
-		case err == nil && n > 0:
-			return n, nil
-		case err == nil:
-			return 0, fmt.Errorf("topic %q: %w", topic, kafka.UnknownTopicOrPartition)
-		case !isLeaderError(err):
-			return 0, err
-		}
-		if err := sleep(ctx, lastPause/10); err != nil {
-			return 0, err
-		}
-	}
-}
-
-// Topics asks for the names of all topics but Kafka's own.
-func (cl *Cluster) Topics(ctx context.Context) ([]string, error) {
-	if err := cl.askMetadata(ctx, nil); err != nil {
-		return nil, err
+	if err := cl.renew(ctx, tp.Topic); err != nil {
+		return 0, err
 	}
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	return slices.Sorted(maps.Keys(cl.topics)), nil
+	t := cl.entry(tp.Topic)
+	if tp.Partition < 0 || int(tp.Partition) >= len(t.leaders) {
+		return 0, fmt.Errorf("partition %s of %d: %w", tp, len(t.leaders), kafka.UnknownTopicOrPartition)
+	}
+	if t.leaders[tp.Partition] < 0 {
+		t.stale = true
+		return 0, fmt.Errorf("partition %s: %w", tp, kafka.LeaderNotAvailable)
+	}
+	return t.leaders[tp.Partition], nil
 }
 
-// renew asks for a topic's metadata; whoever comes while the question is under way
-// waits for its answer. Questions in a row that found no leader are spaced out.
-func (cl *Cluster) renew(ctx context.Context, topic string) error {
+// known returns the leader of a partition if that is known.
+func (cl *Cluster) known(tp TopicPartition) (int32, bool) {
 	cl.mu.Lock()
-	if r := cl.refresh; r != nil {
-		cl.stale[topic] = true
+	defer cl.mu.Unlock()
+	t := cl.topics[tp.Topic]
+	if t == nil || t.stale || tp.Partition < 0 || int(tp.Partition) >= len(t.leaders) {
+		return 0, false
+	}
+	id := t.leaders[tp.Partition]
+	return id, id >= 0
+}
+
+// renew asks for a topic's metadata. Whoever comes while a question is under way
+// waits for its answer. Questions in a row that taught nothing are spaced out.
+func (cl *Cluster) renew(ctx context.Context, name string) error {
+	cl.mu.Lock()
+	t := cl.entry(name)
+	t.stale = true
+	before := t.answers
+	cl.mu.Unlock()
+	for {
+		cl.mu.Lock()
+		if t.answers > before {
+			defer cl.mu.Unlock()
+			return t.err
+		}
+		r, mine := cl.refresh, cl.refresh == nil
+		if mine {
+			r = &refresh{done: make(chan struct{})}
+			cl.refresh = r
+		}
 		cl.mu.Unlock()
+		if mine {
+			cl.run(ctx, r)
+			if r.err != nil {
+				return r.err
+			}
+			continue
+		}
 		select {
 		case <-r.done:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		cl.mu.Lock()
-		answered := !cl.stale[topic]
-		cl.mu.Unlock()
-		if answered {
-			return nil
-		}
-		return cl.renew(ctx, topic)
-	}
-	r := &refresh{done: make(chan struct{})}
-	cl.refresh = r
-	cl.stale[topic] = true
-	ask := slices.Collect(maps.Keys(cl.stale))
-	failures := cl.failures
-	cl.mu.Unlock()
-
-	var err error
-	if failures > 0 {
-		err = sleep(ctx, pause(failures-1))
-	}
-	if err == nil {
-		err = cl.askMetadata(ctx, ask)
-	}
-	cl.mu.Lock()
-	cl.refresh = nil
-	if err != nil {
-		cl.failures++
-	} else {
-		cl.failures = 0
-		for _, t := range ask {
-			if slices.Contains(cl.topics[t], -1) {
-				cl.failures = failures + 1
-			}
+		// That another caller gave up is no reason to.
+		if r.err != nil && !errors.Is(r.err, context.Canceled) && !errors.Is(r.err, context.DeadlineExceeded) {
+			return r.err
 		}
 	}
-	cl.mu.Unlock()
-	close(r.done)
-	return err
 }
 
-// askMetadata asks for topics: nil means all, none the brokers alone.
-func (cl *Cluster) askMetadata(ctx context.Context, topics []string) error {
-	m, err := cl.AskAny(ctx, &metadata.Request{TopicNames: topics})
-	if err != nil {
-		return err
+// run asks for the topics that are stale.
+func (cl *Cluster) run(ctx context.Context, r *refresh) {
+	cl.mu.Lock()
+	if time.Since(cl.answered) > 2*lastPause {
+		cl.gap = firstPause
 	}
-	res := m.(*metadata.Response)
+	wait := cl.gap - time.Since(cl.answered)
+	cl.mu.Unlock()
+	if wait > 0 {
+		r.err = sleep(ctx, wait)
+	}
+	taught := false
+	if r.err == nil {
+		cl.mu.Lock()
+		var ask []string
+		for name, t := range cl.topics {
+			if t.stale {
+				ask = append(ask, name)
+			}
+		}
+		cl.mu.Unlock()
+		slices.Sort(ask)
+		taught, r.err = cl.askMetadata(ctx, ask, usualHedge)
+	}
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	for _, b := range res.Brokers {
-		cl.brokers[b.NodeID] = hostPort(b.Host, b.Port)
+	cl.answered = time.Now()
+	cl.gap = min(2*cl.gap, lastPause)
+	if taught {
+		cl.gap = firstPause
 	}
-	if topics == nil {
-		clear(cl.topics)
+	cl.refresh = nil
+	close(r.done)
+}
+
+// askMetadata asks for topics, none of them for the brokers alone, and reports
+// whether the answer taught anything new. The error is never a topic's own.
+func (cl *Cluster) askMetadata(ctx context.Context, topics []string, hedge time.Duration) (taught bool, err error) {
+	m, err := cl.askAny(ctx, &metadata.Request{TopicNames: topics}, hedge)
+	if err != nil {
+		return false, err
 	}
-	var errs []error
+	res := m.(*metadata.Response)
+	cl.learnBrokers(res.Brokers)
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	missing := make(map[string]bool, len(topics))
+	for _, name := range topics {
+		missing[name] = true
+	}
+	for _, r := range res.Topics {
+		if missing[r.Name] {
+			delete(missing, r.Name)
+			taught = cl.entry(r.Name).learn(r) || taught
+		}
+	}
+	for name := range missing {
+		taught = cl.entry(name).learn(metadata.ResponseTopic{Name: name, ErrorCode: int16(kafka.UnknownTopicOrPartition)}) || taught
+	}
+	return taught, nil
+}
+
+// learn takes an answer over and reports whether it is news.
+func (t *topic) learn(r metadata.ResponseTopic) (taught bool) {
+	t.answers++
+	if r.ErrorCode != 0 {
+		t.stale, t.err, t.leaders = true, fmt.Errorf("topic %q: %w", r.Name, kafka.Error(r.ErrorCode)), nil
+		return false
+	}
+	leaders := leadersOf(r)
+	taught = t.err != nil || !slices.Equal(t.leaders, leaders)
+	t.stale, t.err, t.leaders = false, nil, leaders
+	return taught
+}
+
+// leadersOf returns the leaders of a topic by partition, -1 for none. A partition's
+// error adds nothing: it may be about a replica while the leader is well.
+func leadersOf(r metadata.ResponseTopic) []int32 {
+	leaders := make([]int32, len(r.Partitions))
+	for i := range leaders {
+		leaders[i] = -1
+	}
+	for _, p := range r.Partitions {
+		if p.PartitionIndex >= 0 && int(p.PartitionIndex) < len(leaders) {
+			leaders[p.PartitionIndex] = max(p.LeaderID, -1)
+		}
+	}
+	return leaders
+}
+
+// learnBrokers takes a list of all brokers over and hangs up on those that are gone.
+func (cl *Cluster) learnBrokers(all []metadata.ResponseBroker) {
+	if len(all) == 0 {
+		return
+	}
+	keep := make(map[string]bool)
+	cl.mu.Lock()
+	clear(cl.brokers)
+	for _, b := range all {
+		addr := hostPort(b.Host, b.Port)
+		cl.brokers[b.NodeID] = addr
+		keep[addr] = true
+	}
+	for _, addr := range cl.c.Brokers {
+		keep[addr] = true
+	}
+	maps.DeleteFunc(cl.trouble, func(addr string, _ time.Time) bool { return !keep[addr] })
+	cl.mu.Unlock()
+	cl.hangUpWhere(func(k connKey) bool { return !keep[k.addr] })
+}
+
+// Topics asks for the names of all topics but Kafka's own, in order.
+func (cl *Cluster) Topics(ctx context.Context) ([]string, error) {
+	m, err := cl.AskAny(ctx, &metadata.Request{TopicNames: nil})
+	if err != nil {
+		return nil, err
+	}
+	res := m.(*metadata.Response)
+	cl.learnBrokers(res.Brokers)
+	var names []string
 	for _, t := range res.Topics {
-		if topics == nil && t.IsInternal {
-			continue
-		}
-		switch e := kafka.Error(t.ErrorCode); e {
-		case 0:
-			leaders := make([]int32, len(t.Partitions))
-			for _, p := range t.Partitions {
-				if int(p.PartitionIndex) < len(leaders) {
-					leaders[p.PartitionIndex] = p.LeaderID
-				}
-				if p.ErrorCode != 0 && int(p.PartitionIndex) < len(leaders) {
-					leaders[p.PartitionIndex] = -1
-				}
-			}
-			cl.topics[t.Name] = leaders
-			delete(cl.stale, t.Name)
-		default:
-			if topics == nil {
-				continue
-			}
-			delete(cl.topics, t.Name)
-			errs = append(errs, fmt.Errorf("topic %q: %w", t.Name, e))
-			if !e.Temporary() {
-				delete(cl.stale, t.Name)
-			}
+		if !t.IsInternal && t.ErrorCode == 0 {
+			names = append(names, t.Name)
 		}
 	}
-	return errors.Join(errs...)
+	slices.Sort(names)
+	return names, nil
+}
+
+// Partitions asks how many partitions a topic has. While the topic is being created
+// it waits, for RequestTimeout at most; a topic that is not there is an error that
+// is kafka.UnknownTopicOrPartition.
+func (cl *Cluster) Partitions(ctx context.Context, topic string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, cl.c.RequestTimeout)
+	defer cancel()
+	for n := 0; ; n++ {
+		counts, faults, err := cl.partitionCounts(ctx, []string{topic})
+		if err == nil {
+			err = faults[topic]
+		}
+		if !isLeaderError(err) {
+			return counts[topic], err
+		}
+		if sleep(ctx, pause(n)) != nil {
+			return 0, err
+		}
+	}
+}
+
+// partitionCounts asks how many partitions topics have, in one request. A topic with
+// a fault has none.
+func (cl *Cluster) partitionCounts(ctx context.Context, topics []string) (counts map[string]int, faults map[string]error, err error) {
+	counts, faults = make(map[string]int, len(topics)), make(map[string]error)
+	if len(topics) == 0 {
+		return counts, faults, nil
+	}
+	if _, err := cl.askMetadata(ctx, topics, usualHedge); err != nil {
+		return nil, nil, err
+	}
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for _, name := range topics {
+		t := cl.entry(name)
+		counts[name] = len(t.leaders)
+		if t.err != nil {
+			faults[name] = t.err
+		}
+	}
+	return counts, faults, nil
 }
 
 // isLeaderError says that metadata is behind: another question may help.

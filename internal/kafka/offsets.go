@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/listoffsets"
 	"github.com/segmentio/kafka-go/protocol/offsetcommit"
 	"github.com/segmentio/kafka-go/protocol/offsetfetch"
@@ -14,98 +16,152 @@ import (
 
 // Committed is what a group keeps for a partition.
 type Committed struct {
-	Offset   int64 // -1 means none
+	Offset   int64 // of the next record to read; -1 means none
 	Metadata string
 }
 
-// retry calls f until it succeeds, fails for good or ctx is done.
+// unknownPatience is how long a topic or partition may be unknown before that is
+// believed: a broker that just started does not know all of them.
+const unknownPatience = 10 * time.Second
+
+// retry calls f until it succeeds, fails for good or ctx is done. Its error is f's
+// last one, with ctx's when that ended it.
 func retry(ctx context.Context, f func() error) error {
+	var unknown time.Time // since when
 	for n := 0; ; n++ {
 		err := f()
 		if err == nil || !IsRetriable(err) {
 			return err
 		}
-		if ctx.Err() != nil || sleep(ctx, pause(n)) != nil {
-			return errors.Join(ctx.Err(), err)
+		if !errors.Is(err, kafka.UnknownTopicOrPartition) {
+			unknown = time.Time{}
+		} else if unknown.IsZero() {
+			unknown = time.Now()
+		} else if time.Since(unknown) > unknownPatience {
+			return err
+		}
+		if ctx.Err() == nil {
+			_ = sleep(ctx, pause(n)) // ctx tells
+		}
+		if e := ctx.Err(); e != nil {
+			if errors.Is(err, e) {
+				return err
+			}
+			return fmt.Errorf("%w: %w", e, err)
 		}
 	}
 }
 
 // ListOffsets returns an offset of each partition: the first message at or after a
 // time in ms (-1 when there is none), or with at -1 the end and with -2 the start
-// of the log. Committed makes the end that of the last settled transaction.
+// of the log. Committed makes the end that of the last settled transaction. It asks
+// again while that may help and ctx lasts; the partitions that it could not learn are
+// missing from the map and named in the error.
 func (cl *Cluster) ListOffsets(ctx context.Context, tps []TopicPartition, at int64, committed bool) (map[TopicPartition]int64, error) {
+	got, faults := cl.ListEachOffset(ctx, tps, at, committed)
+	var errs []error
+	for _, tp := range slices.SortedFunc(maps.Keys(faults), TopicPartition.Compare) {
+		errs = append(errs, faults[tp])
+	}
+	return got, worst(errs)
+}
+
+// ListEachOffset is ListOffsets with an error for each partition that it could not
+// learn the offset of.
+func (cl *Cluster) ListEachOffset(ctx context.Context, tps []TopicPartition, at int64, committed bool) (map[TopicPartition]int64, map[TopicPartition]error) {
 	got := make(map[TopicPartition]int64, len(tps))
+	final := make(map[TopicPartition]error)
+	var faults map[TopicPartition]error
 	err := retry(ctx, func() error {
+		faults = make(map[TopicPartition]error)
 		byLeader := make(map[int32][]TopicPartition)
 		for _, tp := range tps {
-			if _, ok := got[tp]; ok {
+			if _, ok := got[tp]; ok || final[tp] != nil {
 				continue
 			}
 			id, err := cl.Leader(ctx, tp)
 			if err != nil {
-				return err
+				faults[tp] = err
+				continue
 			}
 			byLeader[id] = append(byLeader[id], tp)
 		}
-		var errs []error
-		for id, some := range byLeader {
-			errs = append(errs, cl.listOffsets(ctx, id, some, at, committed, got))
+		for _, id := range slices.Sorted(maps.Keys(byLeader)) {
+			cl.listOffsets(ctx, id, byLeader[id], at, committed, got, faults)
 		}
-		return errors.Join(errs...)
+		var errs []error
+		for tp, err := range faults {
+			if IsRetriable(err) {
+				errs = append(errs, err)
+			} else {
+				final[tp] = err
+			}
+		}
+		return worst(errs)
 	})
-	return got, err
+	for tp, fault := range faults {
+		if final[tp] == nil && err != nil {
+			final[tp] = fault
+		}
+	}
+	return got, final
 }
 
-func (cl *Cluster) listOffsets(ctx context.Context, leader int32, tps []TopicPartition, at int64, committed bool, got map[TopicPartition]int64) error {
+// listOffsets asks one leader. Each partition ends up in got or in faults.
+func (cl *Cluster) listOffsets(ctx context.Context, leader int32, tps []TopicPartition, at int64, committed bool, got map[TopicPartition]int64, faults map[TopicPartition]error) {
 	rq := &listoffsets.Request{ReplicaID: -1}
 	if committed {
 		rq.IsolationLevel = 1
 	}
-	topics := make(map[string]int)
-	for _, tp := range tps {
-		i, ok := topics[tp.Topic]
-		if !ok {
-			i = len(rq.Topics)
-			topics[tp.Topic] = i
-			rq.Topics = append(rq.Topics, listoffsets.RequestTopic{Topic: tp.Topic})
+	for topic, parts := range byTopic(tps) {
+		t := listoffsets.RequestTopic{Topic: topic}
+		for _, p := range parts {
+			t.Partitions = append(t.Partitions, listoffsets.RequestPartition{Partition: p, CurrentLeaderEpoch: -1, Timestamp: at})
 		}
-		rq.Topics[i].Partitions = append(rq.Topics[i].Partitions,
-			listoffsets.RequestPartition{Partition: tp.Partition, CurrentLeaderEpoch: -1, Timestamp: at})
+		rq.Topics = append(rq.Topics, t)
+	}
+	for _, tp := range tps {
+		faults[tp] = fmt.Errorf("partition %s: the answer says nothing of it", tp)
 	}
 	m, err := cl.AskBroker(ctx, leader, laneControl, rq)
 	if err != nil {
-		for t := range topics {
-			cl.Stale(t)
+		for _, tp := range tps {
+			cl.Stale(tp.Topic)
+			faults[tp] = fmt.Errorf("partition %s: %w", tp, err)
 		}
-		return err
+		return
 	}
-	var errs []error
 	for _, t := range m.(*listoffsets.Response).Topics {
 		for _, p := range t.Partitions {
-			if p.ErrorCode != 0 {
+			tp := TopicPartition{t.Topic, p.Partition}
+			switch _, asked := faults[tp]; {
+			case !asked:
+			case p.ErrorCode != 0:
 				cl.Stale(t.Topic)
-				errs = append(errs, fmt.Errorf("partition %s/%d: %w", t.Topic, p.Partition, kafka.Error(p.ErrorCode)))
-				continue
+				faults[tp] = fmt.Errorf("partition %s: %w", tp, kafka.Error(p.ErrorCode))
+			default:
+				got[tp] = p.Offset
+				delete(faults, tp)
 			}
-			got[TopicPartition{t.Topic, p.Partition}] = p.Offset
 		}
 	}
-	return errors.Join(errs...)
 }
 
-// CommittedOffsets returns what a group has committed.
-func (cl *Cluster) CommittedOffsets(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]Committed, error) {
-	topics := make(map[string]int)
-	rq := &offsetfetch.Request{GroupID: group}
+// byTopic sorts partitions into topics.
+func byTopic(tps []TopicPartition) map[string][]int32 {
+	topics := make(map[string][]int32)
 	for _, tp := range tps {
-		i, ok := topics[tp.Topic]
-		if !ok {
-			i = len(rq.Topics)
-			topics[tp.Topic] = i
-			rq.Topics = append(rq.Topics, offsetfetch.RequestTopic{Name: tp.Topic})
-		}
-		rq.Topics[i].PartitionIndexes = append(rq.Topics[i].PartitionIndexes, tp.Partition)
+		topics[tp.Topic] = append(topics[tp.Topic], tp.Partition)
+	}
+	return topics
+}
+
+// CommittedOffsets returns what a group has committed, for every partition asked: -1
+// where it has nothing. It asks again while that may help and ctx lasts.
+func (cl *Cluster) CommittedOffsets(ctx context.Context, group string, tps []TopicPartition) (map[TopicPartition]Committed, error) {
+	rq := &offsetfetch.Request{GroupID: group}
+	for topic, parts := range byTopic(tps) {
+		rq.Topics = append(rq.Topics, offsetfetch.RequestTopic{Name: topic, PartitionIndexes: parts})
 	}
 	got := make(map[TopicPartition]Committed, len(tps))
 	err := retry(ctx, func() error {
@@ -114,20 +170,35 @@ func (cl *Cluster) CommittedOffsets(ctx context.Context, group string, tps []Top
 			return err
 		}
 		res := m.(*offsetfetch.Response)
-		if e := kafka.Error(res.ErrorCode); e != 0 && e != kafka.GroupIdNotFound { // an unknown group has committed nothing
+		switch e := kafka.Error(res.ErrorCode); e {
+		case 0:
+		case kafka.GroupIdNotFound: // it has committed nothing
+			for _, tp := range tps {
+				got[tp] = Committed{Offset: -1}
+			}
+		default:
 			return cl.groupError(group, e)
 		}
 		for _, t := range res.Topics {
 			for _, p := range t.Partitions {
+				tp := TopicPartition{t.Name, p.PartitionIndex}
 				if p.ErrorCode != 0 {
-					return cl.groupError(group, kafka.Error(p.ErrorCode))
+					return cl.groupError(group, fmt.Errorf("partition %s: %w", tp, kafka.Error(p.ErrorCode)))
 				}
-				got[TopicPartition{t.Name, p.PartitionIndex}] = Committed{p.CommittedOffset, p.Metadata}
+				got[tp] = Committed{max(p.CommittedOffset, -1), p.Metadata}
+			}
+		}
+		for _, tp := range tps { // none would be taken for never
+			if _, ok := got[tp]; !ok {
+				return fmt.Errorf("group %q: the answer says nothing of partition %s", group, tp)
 			}
 		}
 		return nil
 	})
-	return got, err
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
 }
 
 // groupError forgets a coordinator that is none, and passes err on.
@@ -138,32 +209,37 @@ func (cl *Cluster) groupError(group string, err error) error {
 	return fmt.Errorf("group %q: %w", group, err)
 }
 
-// CommitOffsets commits offsets as a member of its group. It tries again while that
-// may help and ctx lasts; that a rebalance is under way (27) is such a case.
+// CommitOffsets commits offsets as a member of its group; with the generation -1 and
+// no member id as an outsider, which the coordinator takes only while the group has no
+// members. It tries again while that may help and ctx lasts; that a rebalance is under
+// way (27) is such a case. An error of a member that is none any more (22, 25, 82)
+// is final. After an error some of the offsets may be committed.
 func (cl *Cluster) CommitOffsets(ctx context.Context, m Member, offsets map[TopicPartition]Committed) error {
-	topics := make(map[string]int)
 	rq := &offsetcommit.Request{GroupID: m.Group, GenerationID: m.Generation, MemberID: m.ID, GroupInstanceID: m.Instance, RetentionTimeMs: -1}
-	for tp, o := range offsets {
-		i, ok := topics[tp.Topic]
-		if !ok {
-			i = len(rq.Topics)
-			topics[tp.Topic] = i
-			rq.Topics = append(rq.Topics, offsetcommit.RequestTopic{Name: tp.Topic})
+	for topic, parts := range byTopic(slices.Collect(maps.Keys(offsets))) {
+		t := offsetcommit.RequestTopic{Name: topic}
+		for _, p := range parts {
+			o := offsets[TopicPartition{topic, p}]
+			t.Partitions = append(t.Partitions, offsetcommit.RequestPartition{PartitionIndex: p,
+				CommittedOffset: o.Offset, CommittedMetadata: o.Metadata, CommittedLeaderEpoch: -1})
 		}
-		rq.Topics[i].Partitions = append(rq.Topics[i].Partitions, offsetcommit.RequestPartition{PartitionIndex: tp.Partition,
-			CommittedOffset: o.Offset, CommittedMetadata: o.Metadata, CommittedLeaderEpoch: -1})
+		rq.Topics = append(rq.Topics, t)
 	}
 	return retry(ctx, func() error {
-		got, err := cl.AskGroup(ctx, m.Group, protocol.Message(rq))
+		got, err := cl.AskGroup(ctx, m.Group, rq)
 		if err != nil {
 			return err
 		}
+		var errs []error
 		for _, t := range got.(*offsetcommit.Response).Topics {
 			for _, p := range t.Partitions {
 				if p.ErrorCode != 0 {
-					return cl.groupError(m.Group, fmt.Errorf("partition %s/%d: %w", t.Name, p.PartitionIndex, kafka.Error(p.ErrorCode)))
+					errs = append(errs, fmt.Errorf("partition %s/%d: %w", t.Name, p.PartitionIndex, kafka.Error(p.ErrorCode)))
 				}
 			}
+		}
+		if err := worst(errs); err != nil {
+			return cl.groupError(m.Group, err)
 		}
 		return nil
 	})
