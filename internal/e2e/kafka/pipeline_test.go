@@ -45,7 +45,8 @@ func start(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, []string) {
 // produce writes n records with ids from first on, by franz-go.
 func produce(t testing.TB, brokers []string, topic string, first, n int) {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic),
+		kgo.MetadataMinAge(10*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func output(t testing.TB, brokers []string, topic string, want int) map[string]i
 	}
 	defer cl.Close()
 	seen := map[string]int{}
-	n := 0
+	n, last := 0, time.Now()
 	for quiet := 0; quiet < 3; {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		recs := cl.PollFetches(ctx).Records()
@@ -107,7 +108,10 @@ func output(t testing.TB, brokers []string, topic string, want int) map[string]i
 		if len(recs) == 0 && n >= want {
 			quiet++
 		}
-		if len(recs) == 0 && t.Context().Err() != nil {
+		if len(recs) > 0 {
+			last = time.Now()
+		} else if time.Since(last) > 30*time.Second {
+			t.Errorf("nothing came for 30 s after %d of %d records", n, want)
 			break
 		}
 		for _, r := range recs {
