@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/elbo-stream/elbo/operators/columns"
@@ -220,7 +221,22 @@ func (c DeadLetters) build(e Env, env config.Env) (pipeline.Sink, error) {
 	if c.Kafka != nil {
 		return c.Kafka.build(env)
 	}
+	env.Delivery = config.AtLeastOnce // unless the rows' sink takes them (JoinLetters)
 	return ParquetSink{Path: c.Path, Roll: c.Roll, Compression: c.Compression, Overwrite: c.Overwrite, Append: c.Append}.build(e, env)
+}
+
+// buildExact makes the sink whose files are named by the positions of their rows.
+func (c ParquetSink) buildExact(e Env, env config.Env) (pipeline.Sink, error) {
+	switch {
+	case strings.HasSuffix(c.Path, ".parquet"):
+		return nil, fmt.Errorf("path: %s is one file, and %s needs a folder: each partition's files are named by where they begin", c.Path, env.Delivery)
+	case c.Overwrite:
+		return nil, fmt.Errorf("overwrite: does not go with %s, which goes on where the files end; remove the folder to begin anew", env.Delivery)
+	case c.Append:
+		return nil, fmt.Errorf("append: is what %s does anyway; remove this", env.Delivery)
+	}
+	return sink.NewExact(sink.ExactConfig{Path: c.Path, RollBytes: int64(c.Roll.Size), RollRows: c.Roll.Rows, RollAge: c.Roll.Age,
+		Compression: c.Compression, CreatedBy: e.CreatedBy, Metadata: map[string]string{"elbo.version": e.Version}, Log: env.Log})
 }
 
 // Roll says when a file is finished.
@@ -231,6 +247,9 @@ type Roll struct {
 }
 
 func (c ParquetSink) build(e Env, env config.Env) (pipeline.Sink, error) {
+	if env.Delivery == config.ExactlyOnce || env.Delivery == config.EffectivelyOnce {
+		return c.buildExact(e, env)
+	}
 	return sink.New(sink.Config{Path: c.Path, RollBytes: int64(c.Roll.Size), RollRows: c.Roll.Rows, RollAge: c.Roll.Age,
 		Compression: c.Compression, Overwrite: c.Overwrite || e.Overwrite && !c.Append, Append: c.Append, CreatedBy: e.CreatedBy,
 		Metadata: map[string]string{"elbo.version": e.Version}, Log: env.Log})

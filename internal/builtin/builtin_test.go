@@ -63,8 +63,12 @@ func TestEveryKindBuilds(t *testing.T) {
 	scored := fmt.Sprintf("score: {model: %q}", tiny)
 	encoded := fmt.Sprintf("encode: {model: %q}", tiny)
 	cases := map[string]string{
-		"source parquet":     document(fmt.Sprintf("parquet: {paths: [%q], columns: [id, fee], batch_rows: 7}", input), none, out),
-		"source generate":    document("generate: {rows: 5, anomaly_rate: 0.5, kinds: [spike], label: true, partitions: 2}", none, out),
+		"source parquet":  document(fmt.Sprintf("parquet: {paths: [%q], columns: [id, fee], batch_rows: 7}", input), none, out),
+		"source generate": document("generate: {rows: 5, anomaly_rate: 0.5, kinds: [spike], label: true, partitions: 2}", none, out),
+		"source kafka": document("kafka: {brokers: [localhost:1], topics: [payments], group: elbo, instance_id: a, start: 2026-01-01T00:00:00Z, "+
+			"value: {format: json, columns: [fee float32 payment.fee, {name: country, type: string}]}}", none, out),
+		"sink kafka": "delivery: exactly_once\n" + document("kafka: {brokers: [localhost:1], topic_pattern: 'pay.*', group: elbo, value: json}", scored,
+			"kafka: {brokers: [localhost:1], topic: scores, where: elbo_anomaly, compression: zstd, commit: {rows: 750}}"),
 		"operator select":    document(gen, "select: {drop: [id], rename: {fee: cost}, cast: {tax: float32}}", out),
 		"operator score":     document(gen, fmt.Sprintf("score: {model: %q, top: 2, explain: all, error: true, samples: 2, reconstruction: true}", tiny), out),
 		"operator threshold": document(gen, scored+"}, {threshold: {above: 7, column: elbo_recon}", out),

@@ -136,7 +136,8 @@ func (v *KafkaValue) format(_ context.Context, env config.Env) (codec.Format, er
 
 // KafkaOutput is the value of a Kafka sink: the format of its messages.
 type KafkaOutput struct {
-	Format string `yaml:"format" default:"json" enum:"json" doc:"The format of the messages."`
+	Format   string `yaml:"format" default:"json" enum:"json" doc:"The format of the messages."`
+	SchemaID int32  `yaml:"schema_id" doc:"json: write a zero byte and this id of a JSON Schema before each object."`
 }
 
 // SetShort takes value: json for value: {format: json}.
@@ -149,5 +150,5 @@ func outputFormats() []string { return []string{"json"} }
 
 // encoder returns what makes encoders for messages of a topic.
 func (v KafkaOutput) encoder(_ string, _ *slog.Logger) func() (codec.Encoder, error) {
-	return func() (codec.Encoder, error) { return json.NewEncoder(json.EncoderConfig{}), nil }
+	return func() (codec.Encoder, error) { return json.NewEncoder(json.EncoderConfig{SchemaID: v.SchemaID}), nil }
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/elbo-stream/elbo/internal/kafka"
 )
 
-// broker starts a fake cluster and connects to it.
-func broker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, *kafka.Cluster) {
+// fakeCluster starts a fake cluster and connects to it.
+func fakeCluster(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, *kafka.Cluster) {
 	t.Helper()
 	f, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(3), kfake.SeedTopics(4, "in", "out")}, opts...)...)
 	if err != nil {
@@ -54,7 +54,7 @@ func committed(t testing.TB, f *kfake.Cluster, topic string, n int) []*kgo.Recor
 }
 
 func TestProducerTransactions(t *testing.T) {
-	f, c := broker(t)
+	f, c := fakeCluster(t)
 	p, err := kafka.NewProducer(t.Context(), c, kafka.ProducerConfig{TransactionalID: "x", MaxBatchBytes: 2000})
 	if err != nil {
 		t.Fatal(err)
