@@ -143,18 +143,34 @@ func (d *decoder) Decode(ctx context.Context, values *array.Binary) (out codec.D
 // nearest cache.
 func (d *decoder) fill(into [][]float32, values *array.Binary) {
 	const block = 32
+	var rows [block][]byte
 	for lo := 0; lo < len(d.good); lo += block {
-		rows := d.good[lo:min(lo+block, len(d.good))]
+		n := min(block, len(d.good)-lo)
+		for r := range n {
+			rows[r] = values.Value(int(d.good[lo+r]))
+		}
 		at := 0
 		for k, w := range d.widths {
-			dst := into[k][lo*w:]
-			for r, i := range rows {
-				for n, src := 0, values.Value(int(i))[at:at+4*w]; n < w; n++ {
-					dst[r*w+n] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*n:]))
+			dst := into[k][lo*w : (lo+n)*w]
+			if w == 1 {
+				for r := range dst {
+					dst[r] = math.Float32frombits(binary.LittleEndian.Uint32(rows[r&(block-1)][at:]))
+				}
+			} else {
+				for r := range n {
+					floats(dst[r*w:(r+1)*w], rows[r][at:])
 				}
 			}
 			at += 4 * w
 		}
+	}
+}
+
+// floats reads len(dst) numbers.
+func floats(dst []float32, src []byte) {
+	src = src[:4*len(dst)]
+	for i := range dst {
+		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
 	}
 }
 
