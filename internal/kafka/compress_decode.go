@@ -53,6 +53,20 @@ type decompressor struct {
 	src   bytes.Reader
 	gzip  *gzip.Reader
 	zstd  *zstd.Decoder
+	ratio [Zstd + 1]float64 // how much each codec's batches grew of late
+}
+
+// guess says how many bytes n packed ones will be, which they may exceed.
+func (d *decompressor) guess(codec Compression, n int) int {
+	if codec > Zstd {
+		return 0
+	}
+	return min(int(d.ratio[codec]*float64(n)), d.limit)
+}
+
+func (d *decompressor) learn(codec Compression, packed, unpacked int) {
+	now := 1.1 * float64(unpacked) / float64(max(1, packed))
+	d.ratio[codec] = max(now, 0.9*d.ratio[codec]+0.1*now)
 }
 
 // appendTo appends src, unpacked, to dst, which is moved if it has no room. It
@@ -81,6 +95,7 @@ func (d *decompressor) appendTo(dst []byte, codec Compression, src []byte) ([]by
 	if err != nil {
 		return dst[:at], fmt.Errorf("%v: %w", codec, err)
 	}
+	d.learn(codec, len(src), len(dst)-at)
 	return dst, nil
 }
 

@@ -2,7 +2,7 @@ package kafka
 
 import (
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"iter"
 )
 
@@ -66,7 +66,7 @@ func (h RawHeaders) AppendTo(dst []Header) []Header {
 }
 
 // errRecord says that the records of a batch are not what its header says they are.
-var errRecord = errors.New("a record has an impossible length or offset")
+var errRecord = fmt.Errorf("%w: a record has an impossible length or offset", ErrCorrupt)
 
 // records reads the records of one batch, unpacked. It is made by batch.open.
 type records struct {
