@@ -110,11 +110,14 @@ func (b *builder) join(c *pipeline.Config) {
 	var sinks []pipeline.NamedSink
 	for i, s := range c.Sinks {
 		taken := false
-		for _, before := range sinks {
+		for k, before := range sinks {
 			if j, ok := before.Sink.(Joiner); ok && !taken {
 				var err error
 				if taken, err = j.Join(s.Sink); err != nil {
 					fault(b.pipeline.Sinks[i], err)
+				}
+				if taken {
+					sinks[k].Name += "+" + s.Name
 				}
 			}
 		}
