@@ -27,6 +27,7 @@ const (
 	gonum   = "gonum.org/v1/gonum"
 	parquet = "github.com/parquet-go/parquet-go"
 	yaml    = "go.yaml.in/yaml/v3"
+	franz   = "github.com/twmb/franz-go"
 )
 
 // forbidden is what no package of the module may import, tests included.
@@ -54,7 +55,7 @@ var table = []room{
 	{path: "pipeline/pipelinetest", may: []string{"pipeline", "internal/durable"},
 		libs: []string{arrow, "go.uber.org/goleak", "pgregory.net/rapid"}, testsMay: []string{"pipeline/..."}},
 	{path: "pipeline/codec/...", may: []string{"pipeline", "pipeline/codec/...", "internal/hint"},
-		libs: []string{arrow, "github.com/twmb/avro", "google.golang.org/protobuf", "github.com/klauspost/compress"}},
+		libs: []string{arrow, "github.com/twmb/avro", "google.golang.org/protobuf", "github.com/bufbuild/protocompile", "github.com/klauspost/compress"}},
 
 	// The model knows no pipeline.
 	{path: "vae/internal/...", may: []string{"vae/internal/..."}, libs: []string{"golang.org/x/sys/cpu"}, testLibs: []string{gonum}},
@@ -76,21 +77,23 @@ var table = []room{
 	// Ends. A source never imports a sink, nor a sink a source.
 	{path: "sources/...", may: []string{"pipeline", "pipeline/codec/...", "internal/parquetio", "internal/kafka", "internal/hint"},
 		libs:     []string{arrow},
-		testsMay: []string{"pipeline/...", "internal/durable", "sources/..."}, testLibs: []string{parquet}},
+		testsMay: []string{"pipeline/...", "internal/durable", "sources/...", "internal/kafka/..."}, testLibs: []string{parquet, franz}},
 	{path: "sinks/...", may: []string{"pipeline", "pipeline/codec/...", "internal/parquetio", "internal/kafka", "internal/durable", "internal/hint"},
 		libs:     []string{arrow},
-		testsMay: []string{"pipeline/...", "sinks/..."}, testLibs: []string{parquet}},
+		testsMay: []string{"pipeline/...", "sinks/...", "internal/kafka/..."}, testLibs: []string{parquet, franz}},
 
 	// What several rooms share.
 	{path: "internal/durable", testsMay: []string{"pipeline/pipelinetest"}},
 	{path: "internal/hint"},
 	{path: "internal/parquetio", may: []string{"internal/durable"},
 		libs: []string{arrow, parquet, "github.com/klauspost/compress", "github.com/pierrec/lz4"}},
-	{path: "internal/kafka", may: []string{"pipeline"}, libs: []string{"github.com/segmentio/kafka-go", "github.com/klauspost/compress"},
-		testLibs: []string{"github.com/twmb/franz-go"}},
+	{path: "internal/kafka", libs: []string{"github.com/segmentio/kafka-go", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
+		testsMay: []string{"internal/kafka/..."}, testLibs: []string{franz}},
+	// Only tests import it: a broker, a proxy, a judge.
+	{path: "internal/kafka/kafkatest", may: []string{"internal/kafka"}, libs: []string{franz}},
 	{path: "internal/telemetry", may: []string{"pipeline"}, libs: []string{"github.com/prometheus", "go.opentelemetry.io"}},
 	{path: "internal/web", may: []string{"pipeline"}},
-	{path: "internal/builtin", may: []string{"pipeline/...", "operators/...", "sources/...", "sinks/...", "vae", "internal/durable", "internal/hint"},
+	{path: "internal/builtin", may: []string{"pipeline/...", "operators/...", "sources/...", "sinks/...", "vae", "internal/durable", "internal/hint", "internal/kafka"},
 		libs: []string{arrow}, testsMay: []string{"vae/..."}},
 	// Measuring goes through the doors that users have; its tests run the engine too.
 	{path: "internal/bench/...", may: []string{"vae/...", "internal/bench"}, libs: []string{arrow},
@@ -99,7 +102,8 @@ var table = []room{
 		libs: []string{arrow, "github.com/spf13", "golang.org/x/term", yaml}},
 	{path: "internal/e2e/...", may: []string{"..."}, libs: []string{arrow, "github.com/spf13", "github.com/twmb/franz-go"}},
 	{path: "cmd/elbo", may: []string{"internal/cli"}, testsMay: []string{"..."}, testLibs: []string{parquet}},
-	{path: "examples/...", may: []string{"..."}, libs: []string{arrow}},
+	// No part of the program: the broker of the streaming example is franz-go's fake one.
+	{path: "examples/...", may: []string{"..."}, libs: []string{arrow, franz}},
 }
 
 // fits says whether a package path of the module lies in a room pattern.
