@@ -372,14 +372,13 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return frame, nil
 }
 
-// decodeFrame decodes an answer; kafka-go panics at some that are malformed.
-func decodeFrame(frame []byte, version int16, key protocol.ApiKey) (m protocol.Message, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			m, err = nil, fmt.Errorf("the answer to %v v%d is malformed: %v", key, version, p)
-		}
-	}()
-	_, m, err = protocol.ReadResponse(bytes.NewReader(frame), key, version)
+// decodeFrame decodes an answer.
+func decodeFrame(frame []byte, version int16, key protocol.ApiKey) (protocol.Message, error) {
+	err := check(frame, version, key)
+	var m protocol.Message
+	if err == nil {
+		_, m, err = protocol.ReadResponse(bytes.NewReader(frame), key, version)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the answer to %v v%d is malformed: %w", key, version, err)
 	}

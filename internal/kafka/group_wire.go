@@ -156,7 +156,7 @@ func (s subscription) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(s.generation))
 }
 
-var errShortMetadata = errors.New("a member's metadata ends early")
+var errShort = errors.New("a field runs over the end")
 
 func parseSubscription(b []byte) (subscription, error) {
 	r := fieldReader{b: b}
@@ -231,7 +231,7 @@ type fieldReader struct {
 
 func (r *fieldReader) err() error {
 	if r.bad {
-		return errShortMetadata
+		return errShort
 	}
 	return nil
 }
