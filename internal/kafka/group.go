@@ -320,7 +320,9 @@ func (g *Group) wait(ctx context.Context, member string, send func(ctx context.C
 	if err != nil {
 		return nil, err
 	}
-	inner, giveUp := context.WithCancelCause(ctx)
+	limited, cancel := context.WithTimeout(ctx, g.patience())
+	defer cancel()
+	inner, giveUp := context.WithCancelCause(limited)
 	defer giveUp(nil)
 	g.joining(&attempt{broker, member, giveUp})
 	var wg sync.WaitGroup
@@ -334,7 +336,7 @@ func (g *Group) wait(ctx context.Context, member string, send func(ctx context.C
 		return m, nil
 	}
 	g.c.ForgetGroup(g.cfg.ID)
-	if cause := context.Cause(inner); cause != nil && ctx.Err() == nil {
+	if cause := context.Cause(inner); cause != nil && limited.Err() == nil {
 		err = cause
 	}
 	return nil, err

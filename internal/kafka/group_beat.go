@@ -17,11 +17,7 @@ import (
 func (g *Group) beat(ctx context.Context) {
 	failures := 0
 	for {
-		wait := g.cfg.Heartbeat
-		if failures > 0 {
-			wait = min(wait, pause(failures-1))
-		}
-		if sleep(ctx, wait) != nil {
+		if sleep(ctx, g.rest(failures)) != nil {
 			return
 		}
 		rq, patience, ok := g.heartbeat()
@@ -46,6 +42,21 @@ func (g *Group) beat(ctx context.Context) {
 			failures = 0
 		}
 	}
+}
+
+// rest is how long to wait before the next heartbeat, after so many failures in a row;
+// not beyond the end of the session, which has to be noticed.
+func (g *Group) rest(failures int) time.Duration {
+	if failures == 0 {
+		return g.cfg.Heartbeat
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	d := min(g.cfg.Heartbeat, pause(failures-1))
+	if left := g.cfg.Session - time.Since(g.heard); left > 0 {
+		d = min(d, left)
+	}
+	return d
 }
 
 // heartbeat returns what to send and how long to wait for the answer, so that there
