@@ -27,7 +27,7 @@ type script struct {
 
 	mu      sync.Mutex
 	answer  map[int16]func(broker int32, r kmsg.Request) kmsg.Response // nil: no answer, ever
-	refuse  map[int32]error                                           // brokers that cannot be dialled; nil is one that does not answer
+	refuse  map[int32]error                                            // brokers that cannot be dialled; nil is one that does not answer
 	brokers []int32
 	leaders map[string][]int32 // by topic and partition
 	asked   []ask

@@ -36,7 +36,7 @@ type lone struct {
 	member     string
 	made       int // member ids
 	assigned   []byte
-	beats      int16                                                         // what heartbeats are answered
+	beats      int16                                                          // what heartbeats are answered
 	join       func(r *kmsg.JoinGroupRequest, a *kmsg.JoinGroupResponse) bool // false: no answer
 	sync       func(r *kmsg.SyncGroupRequest, a *kmsg.SyncGroupResponse) bool
 	silent     bool // heartbeats are not answered
