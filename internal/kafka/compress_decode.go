@@ -295,10 +295,20 @@ func (f lz4Frame) appendBlock(dst, block []byte, raw bool, start, most int) ([]b
 		}
 		return append(dst, block...), nil
 	}
-	// No byte of a block stands for more than 255.
+	// No byte of a block stands for more than 255, but a block's usual growth is far
+	// less: what room there is mostly does.
 	room := min(f.block, 255*len(block))
+	if have := cap(dst) - len(dst); have < room && have >= len(block) {
+		if out, err := f.unpackBlock(dst, block, have, start, most); err == nil {
+			return out, nil
+		}
+	}
+	return f.unpackBlock(grow(dst, room), block, room, start, most)
+}
+
+// unpackBlock unpacks a block into room bytes behind dst.
+func (f lz4Frame) unpackBlock(dst, block []byte, room, start, most int) ([]byte, error) {
 	at := len(dst)
-	dst = grow(dst, room)
 	var dict []byte
 	if f.linked {
 		dict = dst[max(start, at-lz4Window):at]
