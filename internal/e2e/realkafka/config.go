@@ -45,8 +45,8 @@ func (c *Cluster) properties(n *node) string {
 		"auto.create.topics.enable":                "false",
 		"group.initial.rebalance.delay.ms":         "0",
 		"group.min.session.timeout.ms":             "500",
-		"broker.heartbeat.interval.ms":             "500",
-		"broker.session.timeout.ms":                "4000",
+		"broker.heartbeat.interval.ms":             "300",
+		"broker.session.timeout.ms":                "2000",
 		"replica.lag.time.max.ms":                  "5000",
 		// Kafka looks for transactions that ran out every 10 s.
 		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
