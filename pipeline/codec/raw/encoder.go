@@ -74,8 +74,9 @@ func (e *Encoder) Bind(schema *arrow.Schema) error {
 // Reset makes rec, of the schema that was bound, the record that Append reads.
 func (e *Encoder) Reset(rec arrow.Record) error {
 	e.arrays, e.parents, e.values, e.from = e.arrays[:0], e.parents[:0], e.values[:0], e.from[:0]
+	same := rec.Schema() == e.schema
 	for _, i := range e.columns {
-		if i >= int(rec.NumCols()) || !arrow.TypeEqual(rec.Column(i).DataType(), e.schema.Field(i).Type) {
+		if !same && (i >= int(rec.NumCols()) || !arrow.TypeEqual(rec.Column(i).DataType(), e.schema.Field(i).Type)) {
 			return fmt.Errorf("column %q: not of the type that was bound", e.schema.Field(i).Name)
 		}
 		numbers, from := rec.Column(i), 0
