@@ -179,7 +179,7 @@ func (r *fetchRequest) read(from io.Reader) error {
 	if in.err == nil && code != 0 {
 		return code
 	}
-	for range in.count(6) {
+	for n := in.count(6); n > 0 && in.err == nil; n-- {
 		r.readTopic()
 	}
 	if in.err == nil && in.left != 0 {
@@ -192,26 +192,26 @@ func (r *fetchRequest) readTopic() {
 	in := &r.in
 	var name [512]byte
 	topic := append(name[:0], in.take(int(in.int16()))...)
-	for range in.count(42) {
+	for n := in.count(42); n > 0 && in.err == nil; n-- {
 		f := fetched{ask: r.find(topic, in.int32()), code: kafka.Error(in.int16())}
 		f.highWatermark, f.stable, f.logStart = in.int64(), in.int64(), in.int64()
-		for range in.count(16) {
+		for n := in.count(16); n > 0 && in.err == nil; n-- {
 			f.aborted = append(f.aborted, abortedTxn{producer: in.int64(), first: in.int64()})
 		}
 		in.int32() // preferred replica
-		n := int64(in.int32())
-		if n > in.left && in.err == nil {
+		size := int64(in.int32())
+		if size > in.left && in.err == nil {
 			in.err = errAnswer
 		}
 		if in.err != nil {
 			return
 		}
 		if f.ask < 0 {
-			in.skip(n)
+			in.skip(size)
 			continue
 		}
 		slices.SortFunc(f.aborted, func(a, b abortedTxn) int { return int(min(1, max(-1, a.first-b.first))) })
-		f.set = r.readSet(int(n))
+		f.set = r.readSet(int(size))
 		r.answer.parts = append(r.answer.parts, f)
 	}
 }
