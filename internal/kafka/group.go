@@ -80,8 +80,9 @@ type Group struct {
 
 	mu         sync.Mutex
 	member     string // the coordinator's name for this member, kept over time-outs
-	generation int32
-	inJoin     bool           // Join is at work: what heartbeats of the old generation say does not count
+	generation int32          // that heartbeats and commits name, from the answer to the join on
+	assigned   bool           // the last join went through, and the membership has not ended since
+	inJoin     bool           // Join is at work: it finds out what heartbeats complain about
 	join       *attempt       // its request that is under way
 	watching   bool           // this member looks for new partitions for all
 	topics     []string       // subscribed to at the last join
@@ -209,8 +210,9 @@ func (g *Group) end(code kafka.Error) {
 	if code == kafka.UnknownMemberId {
 		g.member = ""
 	}
-	if g.generation != noGeneration {
-		g.generation = noGeneration
+	g.generation = noGeneration
+	if g.assigned {
+		g.assigned = false
 		g.lost.close()
 	}
 }
@@ -234,7 +236,6 @@ func (g *Group) round(ctx context.Context, owned []TopicPartition) (Assignment, 
 	if err != nil {
 		return Assignment{}, err
 	}
-	answered := time.Now()
 	rq := syncgroup.Request{GroupID: g.cfg.ID, GenerationID: j.GenerationID, MemberID: j.MemberID, GroupInstanceID: g.cfg.Instance}
 	var counts map[string]int
 	if j.LeaderID == j.MemberID {
@@ -259,7 +260,7 @@ func (g *Group) round(ctx context.Context, owned []TopicPartition) (Assignment, 
 	slices.SortFunc(parts, TopicPartition.Compare)
 	watching := counts != nil || g.wasLeader(j.LeaderID)
 	a := Assignment{Generation: j.GenerationID, Parts: parts}
-	a.Anew = g.joined(j, topics, counts, watching, answered)
+	a.Anew = g.joined(topics, counts, watching)
 	return a, nil
 }
 
@@ -298,18 +299,31 @@ func (g *Group) sendJoin(ctx context.Context, meta []byte) (*joingroup.Response,
 	}
 	j := m.(*joingroup.Response)
 	code := kafka.Error(j.ErrorCode)
-	if j.MemberID != "" && (code == 0 || code == kafka.MemberIDRequired) {
+	switch {
+	case code == 0:
+		g.accepted(j)
+		return j, nil
+	case code == kafka.MemberIDRequired && j.MemberID != "" && j.MemberID != member:
 		g.mu.Lock()
 		g.member = j.MemberID
 		g.mu.Unlock()
-		if code == kafka.MemberIDRequired && j.MemberID != member {
-			return nil, errMemberID
-		}
+		return nil, errMemberID
 	}
-	if code != 0 {
-		return nil, fmt.Errorf("join: %w", code)
+	return nil, fmt.Errorf("join: %w", code)
+}
+
+// accepted notes the new generation. Heartbeats go out from now on: the leader that
+// the sync will wait for may be dead, and the session runs.
+func (g *Group) accepted(j *joingroup.Response) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.member, g.generation, g.heard = j.MemberID, j.GenerationID, time.Now()
+	if g.stop == nil {
+		ctx, stop := context.WithCancel(context.Background())
+		g.stop = stop
+		g.bg.Go(func() { g.beat(ctx) })
+		g.bg.Go(func() { g.watch(ctx) })
 	}
-	return j, nil
 }
 
 // wait sends a request whose answer may take long, and gives it up when the answer
@@ -353,20 +367,14 @@ func (g *Group) watchCoordinator(ctx context.Context, broker int32, giveUp conte
 	}
 }
 
-// joined notes the new generation, makes sure that heartbeats are sent, and reports
-// whether the membership before was lost.
-func (g *Group) joined(j *joingroup.Response, topics []string, counts map[string]int, watching bool, answered time.Time) (anew bool) {
+// joined notes what the new generation is about, and reports whether the membership
+// before was lost.
+func (g *Group) joined(topics []string, counts map[string]int, watching bool) (anew bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	anew = g.lost.is()
-	g.generation, g.topics, g.counts, g.watching = j.GenerationID, topics, counts, watching
-	g.changed, g.lost, g.heard = newOnce(), newOnce(), answered
-	if g.stop == nil {
-		ctx, stop := context.WithCancel(context.Background())
-		g.stop = stop
-		g.bg.Go(func() { g.beat(ctx) })
-		g.bg.Go(func() { g.watch(ctx) })
-	}
+	g.assigned, g.topics, g.counts, g.watching = true, topics, counts, watching
+	g.changed, g.lost = newOnce(), newOnce()
 	return anew
 }
 
@@ -428,7 +436,7 @@ func (g *Group) Member() Member {
 func (g *Group) Alive() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.generation != noGeneration && !g.lost.is() && time.Since(g.heard) < g.cfg.Session
+	return g.assigned && !g.lost.is() && time.Since(g.heard) < g.cfg.Session
 }
 
 // leaveTime bounds Leave: the coordinator finds out by itself after a session.
@@ -448,7 +456,7 @@ func (g *Group) Leave(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	member := g.member
-	g.generation = noGeneration
+	g.generation, g.assigned = noGeneration, false
 	g.lost.close()
 	if g.cfg.Instance == "" {
 		g.member = ""

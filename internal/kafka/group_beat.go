@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -65,7 +66,7 @@ func (g *Group) rest(failures int) time.Duration {
 func (g *Group) heartbeat() (rq heartbeat.Request, patience time.Duration, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.member == "" || g.generation == noGeneration || g.lost.is() {
+	if g.member == "" || g.generation == noGeneration || g.lost.is() && !g.inJoin {
 		return rq, 0, false
 	}
 	rq = heartbeat.Request{GroupID: g.cfg.ID, GenerationID: g.generation, MemberID: g.member, GroupInstanceID: g.cfg.Instance}
@@ -101,7 +102,7 @@ func (g *Group) heardOf(rq heartbeat.Request, sent time.Time, err error) bool {
 		g.changed.close()
 		return true
 	case code == kafka.FencedInstanceID:
-		g.fenced = g.explain(code, code)
+		g.fenced = fmt.Errorf("heartbeat: %w", code)
 		g.lost.close()
 		return true
 	case g.inJoin: // it will tell
@@ -132,9 +133,9 @@ func (g *Group) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		g.mu.Lock()
-		of := g.changed
+		of, idle := g.changed, !g.assigned || g.inJoin
 		g.mu.Unlock()
-		if !of.is() && g.grown(ctx) {
+		if !idle && !of.is() && g.grown(ctx) {
 			of.close()
 		}
 	}
