@@ -178,6 +178,11 @@ func (s *Sink) readBack(ctx context.Context, source kafka.TopicPartition) (*seen
 	if err != nil {
 		return nil, nil, fmt.Errorf("starts of the outputs: %w", err)
 	}
+	if s.up != nil && committed.Offset < 0 {
+		// The source stores an offset before it reads the first row, so nothing was
+		// written yet.
+		return &seen{}, &history{base: ends, now: maps.Clone(places(ends))}, nil
+	}
 	known := parsePlaces(committed.Metadata)
 	base := places{}
 	for _, tp := range outputs {

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -87,8 +86,11 @@ func (r *reading) locate(ctx context.Context, parts []kafka.TopicPartition) erro
 	defer r.mu.Unlock()
 	for _, tp := range parts {
 		p := r.parts[tp]
-		p.next, p.committed = next[tp], next[tp]
+		p.next, p.read, p.committed = next[tp], next[tp], next[tp]
 		p.end, p.target = ends[tp], ends[tp]
+		if p.lost {
+			continue // again tries anew
+		}
 		r.c.Log.Debug("partition begins", "partition", tp.String(), "epoch", p.epoch, "offset", p.next, "end", p.end)
 		r.fetcher.Add(tp, p.epoch, p.next)
 	}
@@ -158,9 +160,20 @@ func (r *reading) fresh(ctx context.Context, parts []kafka.TopicPartition, place
 	r.mu.Lock()
 	r.note(store)
 	r.mu.Unlock()
-	// A rebalance that begins now may refuse it; the next assignment stores it then.
-	if err := r.cluster.CommitOffsets(ctx, r.group.Member(), store); err != nil {
+	// A rebalance that begins now may refuse it. Nothing is read before it is stored:
+	// a sink takes a partition without an offset for one of which nothing was written.
+	err = r.cluster.CommitOffsets(ctx, r.group.Member(), store)
+	if err != nil {
 		r.c.Log.Warn("start of partitions not stored yet", "group", r.c.Group, "error", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for tp, o := range store {
+		if p := r.parts[tp]; err != nil {
+			p.lost, p.retryAt = true, time.Now().Add(time.Second)
+		} else {
+			p.stored = o.Offset
+		}
 	}
 	return nil
 }
@@ -193,84 +206,4 @@ func (r *reading) startOffsets(ctx context.Context, parts []kafka.TopicPartition
 		return at, nil
 	}
 	return r.cluster.ListOffsets(ctx, parts, earliest, !r.c.ReadUncommitted)
-}
-
-// take makes batches of a chunk and yields them. It owns c.
-func (r *reading) take(ctx context.Context, c *kafka.Chunk) error {
-	defer c.Release()
-	r.mu.Lock()
-	p := r.parts[c.TP]
-	stale := p == nil || p.epoch != c.Epoch || p.lost
-	r.mu.Unlock()
-	if stale {
-		return nil
-	}
-	var gone *kafka.OffsetOutOfRangeError
-	if errors.As(c.Err, &gone) {
-		return r.gap(c, p, gone)
-	}
-	if c.Err != nil {
-		return fmt.Errorf("partition %s at offset %d: %w", c.TP, p.next, c.Err)
-	}
-	end := c.LastStable
-	if r.c.ReadUncommitted || end < 0 {
-		end = c.HighWatermark
-	}
-	err := c.Records(func(m *kafka.Record) error {
-		if r.builder.full(m) {
-			if err := r.give(p, m.Offset, end); err != nil {
-				return err
-			}
-		}
-		r.builder.append(m)
-		return nil
-	})
-	if err != nil {
-		if errors.Is(err, errStopped) {
-			return err
-		}
-		return fmt.Errorf("partition %s behind offset %d: %w", c.TP, p.next, err)
-	}
-	return r.give(p, c.Next, end)
-}
-
-// give yields the messages gathered, up to next; the mark moves on also without any.
-func (r *reading) give(p *part, next, end int64) error {
-	r.mu.Lock()
-	first := p.next
-	p.end = max(end, next)
-	if next <= first && r.builder.len() == 0 {
-		r.mu.Unlock()
-		return nil
-	}
-	p.next = next
-	p.waiting = append(p.waiting, read{next: next, at: time.Now()})
-	r.mu.Unlock()
-	if !r.yield(r.builder.finish(p.tp, p.epoch, first, next), nil) {
-		return errStopped
-	}
-	return nil
-}
-
-// gap deals with a position that is not there: retention overtook it, or the log
-// was cut.
-func (r *reading) gap(c *kafka.Chunk, p *part, gone *kafka.OffsetOutOfRangeError) error {
-	to := gone.LogStart
-	if r.c.OnGap == Latest {
-		to = gone.End
-	}
-	lost := max(0, to-p.next)
-	if r.c.OnGap == Fail {
-		return fmt.Errorf("partition %s: offset %d is not there any more: the log holds %d to %d, so %d offsets are lost; "+
-			"set on_gap: earliest (or latest) to go on without them", c.TP, p.next, gone.LogStart, gone.End, max(0, gone.LogStart-p.next))
-	}
-	r.c.Log.Warn("offsets are gone", "partition", c.TP.String(), "from", p.next, "to", to, "rows", lost, "policy", string(r.c.OnGap))
-	r.mu.Lock()
-	r.gapRows += lost
-	p.next = to
-	epoch, next := p.epoch, p.next
-	r.mu.Unlock()
-	r.fetcher.Remove(c.TP)
-	r.fetcher.Add(c.TP, epoch, next)
-	return nil
 }

@@ -153,4 +153,7 @@ func (c *Config) fill() {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Fetch.ReadCommitted = !c.ReadUncommitted
+	if c.Fetch.PartitionBytes == 0 {
+		c.Fetch.PartitionBytes = 4 << 20
+	}
 }

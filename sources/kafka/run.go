@@ -19,10 +19,12 @@ var errStopped = errors.New("stopped")
 // over it, but for joining the group and waiting for messages.
 type reading struct {
 	*Source
-	from    []pipeline.Mark
-	yield   func(*pipeline.Batch, error) bool
-	fetcher *kafka.Fetcher
-	builder *builder
+	from     []pipeline.Mark
+	yield    func(*pipeline.Batch, error) bool
+	fetcher  *kafka.Fetcher
+	builders builderPool
+	flush    *time.Timer // fires when something gathered has waited for long enough
+	flushAt  time.Time   // when that is; zero when nothing waits
 
 	joins   chan joined // at most one join is under way
 	joining bool
@@ -45,8 +47,10 @@ func (r *reading) loop(ctx context.Context) error {
 	}
 	r.fetcher = kafka.NewFetcher(r.cluster, r.c.Fetch)
 	defer r.fetcher.Close()
-	r.builder = newBuilder(r.c.Allocator, r.c.BatchRows)
-	defer r.builder.release()
+	r.builders = builderPool{mem: r.c.Allocator, rows: r.c.BatchRows}
+	defer r.forget()
+	r.flush = time.NewTimer(time.Hour)
+	defer r.flush.Stop()
 
 	inner, cancel := context.WithCancel(ctx)
 	chunks, pumped := make(chan *kafka.Chunk), make(chan error, 1)
@@ -104,7 +108,9 @@ func (r *reading) step(ctx, inner context.Context, chunks <-chan *kafka.Chunk, p
 		pumped <- err // for the one who waits for the pump's end
 		return err
 	case c := <-chunks:
-		return r.take(ctx, c)
+		return r.take(c)
+	case <-r.flush.C:
+		return r.due()
 	case <-r.progress:
 	case <-tick:
 		_ = r.store(ctx)
@@ -230,13 +236,28 @@ func (r *reading) lostGroup(inner context.Context) error {
 	return nil
 }
 
-// drop ends the assignment of partitions.
+// drop ends the assignment of partitions, and gives up what was gathered of them.
 func (r *reading) drop(parts []kafka.TopicPartition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, tp := range parts {
+		if p := r.parts[tp]; p != nil && p.builder != nil {
+			p.builder.release()
+			p.builder = nil
+		}
 		delete(r.parts, tp)
 	}
+}
+
+// forget gives up everything that was gathered.
+func (r *reading) forget() {
+	for _, p := range r.mine() {
+		if p.builder != nil {
+			p.builder.release()
+			p.builder = nil
+		}
+	}
+	r.builders.release()
 }
 
 // drain gives up partitions in good order: nothing more of them is read, and what
@@ -275,7 +296,13 @@ func (r *reading) seal(parts []kafka.TopicPartition) error {
 		r.mu.Lock()
 		p := r.parts[tp]
 		r.mu.Unlock()
-		if p == nil || p.next == p.committed {
+		if p == nil || p.lost {
+			continue
+		}
+		if err := r.give(p, p.read); err != nil {
+			return err
+		}
+		if p.next == p.committed {
 			continue
 		}
 		mark := pipeline.Mark{Partition: tp.String(), Epoch: p.epoch, Next: p.next}

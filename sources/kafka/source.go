@@ -50,9 +50,16 @@ type part struct {
 	end       int64 // of the log, as last seen
 	target    int64 // where Config.UntilEnd ends it
 	waiting   []read
-	lost      bool      // a sink cannot go on: begin it anew
-	retryAt   time.Time // when
-	retries   int
+
+	// The reader's own.
+	builder *builder  // gathers the next batch; nil when there is nothing
+	since   time.Time // of its first message
+	read    int64     // behind what was gathered
+	edge    int64     // of the log, as the last chunk had it
+
+	lost    bool      // a sink cannot go on: begin it anew
+	retryAt time.Time // when
+	retries int
 }
 
 // A read is a batch that is not committed yet.
