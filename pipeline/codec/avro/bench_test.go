@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -36,14 +37,17 @@ func benchColumns() []codec.Column {
 }
 
 // benchValues are messages without a header.
-func benchValues(b *testing.B, schema string) *array.Binary {
+func benchValues(b testing.TB, schema string) *array.Binary {
 	s := twmb.MustParse(schema)
-	r := rand.New(rand.NewPCG(1, 2))
+	r, nullable := rand.New(rand.NewPCG(1, 2)), strings.Contains(schema, "null")
 	var values [][]byte
 	for i := range benchRows {
 		row := map[string]any{"id": fmt.Sprintf("sensor-%d", i), "ts": int64(1700000000000 + i)}
 		for f := range 32 {
 			row[fmt.Sprint("f", f)] = float32(r.NormFloat64())
+			if nullable && (i+f)%7 == 0 {
+				row[fmt.Sprint("f", f)] = nil
+			}
 		}
 		v, err := s.Encode(row)
 		if err != nil {

@@ -322,7 +322,12 @@ func (n *node) add(steps []string, column int) {
 
 // all returns the columns at n and below.
 func (n *node) all() []int {
-	all := slices.Clone(n.columns)
+	return append(slices.Clone(n.columns), n.deeper()...)
+}
+
+// deeper returns the columns below n.
+func (n *node) deeper() []int {
+	var all []int
 	for _, b := range n.below {
 		all = append(all, b.all()...)
 	}

@@ -313,7 +313,7 @@ func (c *compiler) absent(p *program, rf *field, n *node, path string) error {
 
 // array reads the elements that are asked for by index.
 func (c *compiler) array(p *program, w, r *typ, n *node, path string) error {
-	x := &extra{path: path, typ: w.items, columns: n.all()}
+	x := &extra{path: path, typ: w.items, columns: n.deeper()}
 	for i, step := range n.steps {
 		at, ok := item(step)
 		if !ok {
@@ -334,7 +334,7 @@ func (c *compiler) array(p *program, w, r *typ, n *node, path string) error {
 
 // keyed reads the values of a map that are asked for by key.
 func (c *compiler) keyed(p *program, w, r *typ, n *node, path string) error {
-	x := &extra{path: path, typ: w.items, columns: n.all(), keyed: map[string]*program{}}
+	x := &extra{path: path, typ: w.items, columns: n.deeper(), keyed: map[string]*program{}}
 	for i, step := range n.steps {
 		part := &program{columns: n.below[i].all()}
 		if err := c.value(part, w.items, itemsOf(r), n.below[i], below(path, step)); err != nil {

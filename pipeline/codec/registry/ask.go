@@ -62,7 +62,7 @@ func (c *Client) ask(ctx context.Context, r request, out *wireSchema) error {
 			return fmt.Errorf("%s: %w", r.what, context.Cause(ctx))
 		case errors.Is(err, ErrUnknownSchema):
 			if unknown.IsZero() {
-				unknown = time.Now()
+				unknown, wait = time.Now(), firstPause // it is there, and may know soon
 			}
 			if time.Since(unknown) >= r.grace {
 				return fmt.Errorf("%s: %w", r.what, err)
