@@ -76,17 +76,55 @@ func (cl *Cluster) Leader(ctx context.Context, tp TopicPartition) (int32, error)
 	if err := cl.renew(ctx, tp.Topic); err != nil {
 		return 0, err
 	}
+	return cl.leaderOf(tp)
+}
+
+// leaderOf is what the last answer said of a partition.
+func (cl *Cluster) leaderOf(tp TopicPartition) (int32, error) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	t := cl.entry(tp.Topic)
-	if tp.Partition < 0 || int(tp.Partition) >= len(t.leaders) {
+	switch {
+	case t.err != nil:
+		return 0, t.err
+	case tp.Partition < 0 || int(tp.Partition) >= len(t.leaders):
 		return 0, fmt.Errorf("partition %s of %d: %w", tp, len(t.leaders), kafka.UnknownTopicOrPartition)
-	}
-	if t.leaders[tp.Partition] < 0 {
+	case t.leaders[tp.Partition] < 0:
 		t.stale = true
 		return 0, fmt.Errorf("partition %s: %w", tp, kafka.LeaderNotAvailable)
 	}
 	return t.leaders[tp.Partition], nil
+}
+
+// byLeader sorts partitions by their leaders; those without one are in faults. It asks
+// for all topics together, and once, however many partitions have no leader.
+func (cl *Cluster) byLeader(ctx context.Context, tps []TopicPartition) (leaders map[int32][]TopicPartition, faults map[TopicPartition]error) {
+	cl.mu.Lock()
+	for _, tp := range tps {
+		cl.entry(tp.Topic) // what is new is stale, and goes with the first question
+	}
+	cl.mu.Unlock()
+	leaders, faults = make(map[int32][]TopicPartition), make(map[TopicPartition]error)
+	asked := make(map[string]error)
+	for _, tp := range tps {
+		id, ok := cl.known(tp)
+		if !ok {
+			err, done := asked[tp.Topic]
+			if !done {
+				err = cl.renew(ctx, tp.Topic)
+				asked[tp.Topic] = err
+			}
+			if err == nil {
+				id, err = cl.leaderOf(tp)
+			}
+			if err != nil {
+				faults[tp] = err
+				continue
+			}
+		}
+		leaders[id] = append(leaders[id], tp)
+	}
+	return leaders, faults
 }
 
 // known returns the leader of a partition if that is known.

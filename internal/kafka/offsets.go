@@ -72,22 +72,17 @@ func (cl *Cluster) ListEachOffset(ctx context.Context, tps []TopicPartition, at 
 	got := make(map[TopicPartition]int64, len(tps))
 	final := make(map[TopicPartition]error)
 	var faults map[TopicPartition]error
-	err := retry(ctx, func() error {
-		faults = make(map[TopicPartition]error)
-		byLeader := make(map[int32][]TopicPartition)
+	err := retry(ctx, cl.telling("list offsets", func() error {
+		var ask []TopicPartition
 		for _, tp := range tps {
-			if _, ok := got[tp]; ok || final[tp] != nil {
-				continue
+			if _, ok := got[tp]; !ok && final[tp] == nil {
+				ask = append(ask, tp)
 			}
-			id, err := cl.Leader(ctx, tp)
-			if err != nil {
-				faults[tp] = err
-				continue
-			}
-			byLeader[id] = append(byLeader[id], tp)
 		}
-		for _, id := range slices.Sorted(maps.Keys(byLeader)) {
-			cl.listOffsets(ctx, id, byLeader[id], at, committed, got, faults)
+		var leaders map[int32][]TopicPartition
+		leaders, faults = cl.byLeader(ctx, ask)
+		for _, id := range slices.Sorted(maps.Keys(leaders)) {
+			cl.listOffsets(ctx, id, leaders[id], at, committed, got, faults)
 		}
 		var errs []error
 		for tp, err := range faults {
@@ -98,7 +93,7 @@ func (cl *Cluster) ListEachOffset(ctx context.Context, tps []TopicPartition, at 
 			}
 		}
 		return worst(errs)
-	})
+	}))
 	for tp, fault := range faults {
 		if final[tp] == nil && err != nil {
 			final[tp] = fault
@@ -164,7 +159,7 @@ func (cl *Cluster) CommittedOffsets(ctx context.Context, group string, tps []Top
 		rq.Topics = append(rq.Topics, offsetfetch.RequestTopic{Name: topic, PartitionIndexes: parts})
 	}
 	got := make(map[TopicPartition]Committed, len(tps))
-	err := retry(ctx, func() error {
+	err := retry(ctx, cl.telling("read committed offsets", func() error {
 		m, err := cl.AskGroup(ctx, group, rq)
 		if err != nil {
 			return err
@@ -194,7 +189,7 @@ func (cl *Cluster) CommittedOffsets(ctx context.Context, group string, tps []Top
 			}
 		}
 		return nil
-	})
+	}, "group", group))
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +220,7 @@ func (cl *Cluster) CommitOffsets(ctx context.Context, m Member, offsets map[Topi
 		}
 		rq.Topics = append(rq.Topics, t)
 	}
-	return retry(ctx, func() error {
+	return retry(ctx, cl.telling("commit offsets", func() error {
 		got, err := cl.AskGroup(ctx, m.Group, rq)
 		if err != nil {
 			return err
@@ -242,5 +237,5 @@ func (cl *Cluster) CommitOffsets(ctx context.Context, m Member, offsets map[Topi
 			return cl.groupError(m.Group, err)
 		}
 		return nil
-	})
+	}, "group", m.Group))
 }
