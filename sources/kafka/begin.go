@@ -154,12 +154,13 @@ func (r *reading) fresh(ctx context.Context, parts []kafka.TopicPartition, place
 		next[tp] = o
 		store[tp] = kafka.Committed{Offset: o}
 	}
-	if r.c.Group == "" {
-		return nil
-	}
 	r.mu.Lock()
 	r.note(store)
+	own := r.sinkOwns // a plain commit would mix with its transactions
 	r.mu.Unlock()
+	if r.c.Group == "" || own {
+		return nil
+	}
 	// A rebalance that begins now may refuse it. Nothing is read before it is stored:
 	// a sink takes a partition without an offset for one of which nothing was written.
 	err = r.cluster.CommitOffsets(ctx, r.group.Member(), store)

@@ -3,6 +3,7 @@ package bounce
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -123,7 +124,12 @@ func (r *run) term(index int, p *child.Process, log string) {
 		r.exit(index, "deaf", err, log)
 		return
 	}
-	if err := p.Wait(); err != nil {
+	err, status := p.Wait(), 0
+	var exited *exec.ExitError
+	if errors.As(err, &exited) {
+		status = exited.ExitCode()
+	}
+	if status != r.copier.Drained {
 		r.exit(index, "after SIGTERM", err, log)
 	}
 }

@@ -28,6 +28,8 @@ type Copier struct {
 	// folder of the process's own, kept over restarts).
 	Config string
 	Env    []string // added to ours
+	// Drained is the exit status behind SIGTERM when all is well.
+	Drained int
 }
 
 // BrokerFault is what happens to brokers, one after the other.
