@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os/exec"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -310,7 +312,7 @@ func TestFetchLeaderMoves(t *testing.T) {
 	var moves atomic.Int64
 	go func() {
 		n := 0
-		for tick := time.NewTicker(20 * time.Millisecond); ; n++ {
+		for tick := time.NewTicker(50 * time.Millisecond); ; n++ {
 			select {
 			case <-tick.C:
 				k.ShufflePartitionLeaders()
@@ -353,4 +355,40 @@ func TestFetchLeaderMoves(t *testing.T) {
 		}
 	}
 	t.Logf("%d moves", moves.Load())
+}
+
+// TestFetchKcat reads what librdkafka writes, whose compressors are C.
+func TestFetchKcat(t *testing.T) {
+	kcat, err := exec.LookPath("kcat")
+	if err != nil {
+		t.Skipf("SKIPPED: what librdkafka writes: %v", err)
+	}
+	for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
+		t.Run(codec, func(t *testing.T) {
+			k := fetchBroker(t)
+			var lines strings.Builder
+			const n = 30000
+			for i := range n {
+				fmt.Fprintf(&lines, "message %d %s\n", i, strings.Repeat("ab", i%50))
+			}
+			cmd := exec.CommandContext(t.Context(), kcat, "-P", "-b", k.ListenAddrs()[0], "-t", "t", "-p", "0", "-z", codec, "-X", "linger.ms=100")
+			cmd.Stdin = strings.NewReader(lines.String())
+			if out, err := cmd.CombinedOutput(); err != nil {
+				if strings.Contains(string(out), "nsupported") {
+					t.Skipf("SKIPPED: kcat has no %s: %s", codec, out)
+				}
+				t.Fatalf("kcat: %v\n%s", err, out)
+			}
+			_, f := openFetcher(t, k, kafka.FetchConfig{})
+			f.Add(fetchPart(0), 1, 0)
+			var got strings.Builder
+			for _, r := range readTo(t, f, map[kafka.TopicPartition]int64{fetchPart(0): n})[fetchPart(0)] {
+				got.Write(r.Value)
+				got.WriteByte('\n')
+			}
+			if got.String() != lines.String() {
+				t.Errorf("%d bytes of values are not the %d that were written", got.Len(), lines.Len())
+			}
+		})
+	}
 }
