@@ -180,7 +180,7 @@ func (d *decoder) run(code []instr, b []byte, pos int) int {
 				return d.badVarint(in, v, pos, next)
 			}
 			if !d.integer(in, v) {
-				return d.fail(codec.Invalid, in, pos, "%d times %d is out of range", v, in.x.mul)
+				return d.fail(codec.Invalid, in, pos, "%d is out of range", v)
 			}
 			pos = next
 		default:

@@ -187,7 +187,7 @@ func (c Config) check() error {
 	default:
 		fault("framing: %q, want confluent, none or single_object", c.Framing)
 	}
-	if c.Longs != "" && !slices.Contains(units, c.Longs) {
+	if _, ok := table.UnitOf(c.Longs); !ok && c.Longs != "" {
 		fault("longs: %q, want s, ms, us or ns", c.Longs)
 	}
 	if c.MaxBytes < 0 {
@@ -195,9 +195,6 @@ func (c Config) check() error {
 	}
 	return errors.Join(errs...)
 }
-
-// units are the values of Config.Longs, by their arrow.TimeUnit.
-var units = []string{"s", "ms", "us", "ns"}
 
 // bind makes the tree of the columns' paths and checks it against the reader's
 // schema.

@@ -26,7 +26,7 @@ const (
 	opFloat64            // float to Float64
 	opDouble64           // double to Float64
 	opDouble32           // double to Float32
-	opInteger            // int or long to the column's kind, times x.mul, over x.div
+	opInteger            // int or long to the column's kind, by x.scale
 	opOption             // null or the next n instructions
 	opBool               // boolean to Bool
 	opText               // string or bytes to String
@@ -63,13 +63,13 @@ type instr struct {
 
 // extra is what few instructions need.
 type extra struct {
-	path     string
-	typ      *typ
-	columns  []int // that become null
-	null     int64 // an option's branch that is null
-	mul, div int64
-	data     []byte
-	err      error
+	path    string
+	typ     *typ
+	columns []int // that become null
+	null    int64 // an option's branch that is null
+	scale   table.Scale
+	data    []byte
+	err     error
 
 	parts []*program // of a union, by branch; of an array, by index, with gaps
 	keyed map[string]*program
@@ -364,7 +364,7 @@ func (c *compiler) leaf(w *typ, col int, path string) (instr, error) {
 		in.op, ok = opBool, k == table.Bool
 	case kInt, kLong:
 		in.op, in.narrow = opInteger, w.kind == kInt
-		in.x.mul, in.x.div, ok = c.integer(w, k, column.Type)
+		in.x.scale, ok = c.integer(w, k, column.Type)
 	case kFloat:
 		in.op, ok = opFloat32, k == table.Float32 || k == table.Float64
 		if k == table.Float64 {
@@ -392,31 +392,23 @@ func (c *compiler) leaf(w *typ, col int, path string) (instr, error) {
 	return in, nil
 }
 
-// integer says what an int or long is times and over to become a k, and whether
-// it may.
-func (c *compiler) integer(w *typ, k table.Kind, t arrow.DataType) (mul, div int64, ok bool) {
+// integer says how an int or long becomes a k, and whether it may.
+func (c *compiler) integer(w *typ, k table.Kind, t arrow.DataType) (scale table.Scale, ok bool) {
 	if k != table.Time {
-		return 1, 1, k == table.Int64 || k == table.Float32 || k == table.Float64 || k == table.Int32 && w.kind == kInt
+		return scale, k == table.Int64 || k == table.Float32 || k == table.Float64 || k == table.Int32 && w.kind == kInt
 	}
 	to := t.(*arrow.TimestampType).Unit
 	if w.kind == kInt && w.logical == "date" {
-		return 86400 * powersOf1000[to], 1, true
+		return table.Days(to), true
 	}
 	from, _, ok := w.unit()
 	if !ok || w.kind == kInt {
-		i := slices.Index(units, c.f.c.Longs)
-		if i < 0 {
-			return 0, 0, false
+		if from, ok = table.UnitOf(c.f.c.Longs); !ok {
+			return scale, false
 		}
-		from = arrow.TimeUnit(i)
 	}
-	if to >= from {
-		return powersOf1000[to-from], 1, true
-	}
-	return 1, powersOf1000[from-to], true
+	return table.ScaleOf(from, to), true
 }
-
-var powersOf1000 = [...]int64{1, 1e3, 1e6, 1e9}
 
 // bytesOp returns how a string, bytes or fixed becomes a k.
 func bytesOp(w *typ, k table.Kind) (o op, n int, ok bool) {

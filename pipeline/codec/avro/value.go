@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"math"
 	"math/big"
-	"math/bits"
 	"strconv"
 	"unicode/utf8"
 	"unsafe"
@@ -27,23 +26,9 @@ func (d *decoder) integer(in *instr, v int64) bool {
 	case table.Float32:
 		c.F32[row] = float32(v)
 	case table.Time:
-		hi, lo := bits.Mul64(uint64(max(v, -v)), uint64(in.x.mul))
-		switch {
-		case hi != 0 || lo > math.MaxInt64:
-			if hi != 0 || lo != 1<<63 || v > 0 {
-				return false
-			}
-			v = math.MinInt64
-		case v < 0:
-			v = -int64(lo)
-		default:
-			v = int64(lo)
-		}
-		q := v / in.x.div
-		if v%in.x.div < 0 {
-			q--
-		}
+		q, ok := in.x.scale.Of(v)
 		c.I64[row] = q
+		return ok
 	}
 	return true
 }
