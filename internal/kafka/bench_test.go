@@ -192,3 +192,56 @@ func benchReader(b *testing.B, addrs []string) func() (n, bytes int64) {
 		return n, bytes
 	}
 }
+
+// BenchmarkRecords reads one batch of 4,000 records of 256 bytes, checksum included.
+func BenchmarkRecords(b *testing.B) {
+	var w kafka.BatchWriter
+	w.Reset(kafka.None, nil)
+	value := make([]byte, 256)
+	for i := range 4000 {
+		if err := w.Append(nil, value, nil, int64(i)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	raw, err := w.Finish(-1, -1, -1, false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, _ := kafka.NewChunk(fetchPart(0), 0, raw, nil, 0)
+	b.SetBytes(int64(len(raw)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.Records(func(*kafka.Record) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/4000, "ns/record")
+}
+
+// BenchmarkBatchWriter writes one batch of 4,000 records of 256 bytes.
+func BenchmarkBatchWriter(b *testing.B) {
+	value := make([]byte, 256)
+	for i := range value {
+		value[i] = "0123456789abcdef"[(i*7+i/16*5)%16]
+	}
+	for codec := kafka.None; codec <= kafka.Zstd; codec++ {
+		b.Run("codec="+codec.String(), func(b *testing.B) {
+			var w kafka.BatchWriter
+			pool := &kafka.Compressors{}
+			b.SetBytes(4000 * 256)
+			b.ReportAllocs()
+			for b.Loop() {
+				w.Reset(codec, pool)
+				for i := range 4000 {
+					if err := w.Append(nil, value, nil, int64(i)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if _, err := w.Finish(1, 1, 1, true); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/4000, "ns/record")
+		})
+	}
+}

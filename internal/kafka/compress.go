@@ -82,10 +82,12 @@ const maxFree = 16
 
 // appendTo appends src, compressed, to dst.
 func (p *Compressors) appendTo(dst []byte, codec Compression, src []byte) ([]byte, error) {
+	var c *compressor
 	p.mu.Lock()
-	c := &compressor{}
 	if n := len(p.free); n > 0 {
 		c, p.free = p.free[n-1], p.free[:n-1]
+	} else {
+		c = &compressor{}
 	}
 	p.mu.Unlock()
 	dst, err := c.appendTo(dst, codec, src)
