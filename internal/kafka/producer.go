@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -22,13 +21,15 @@ type ProducerConfig struct {
 	TxnTimeout      time.Duration // after which the coordinator aborts; 0 means 60 s
 	Compression     Compression
 	// MaxBatchBytes bounds a batch before compression; 0 means 1,000,000, which fits a
-	// broker's default of 1,048,588.
+	// broker's default of 1,048,588. A record that is larger has a batch of its own.
+	// What a topic refuses as too large is split, down to single records.
 	MaxBatchBytes int
-	// MaxBytes bounds what is appended and not acknowledged; 0 means 32 MiB. Append
-	// waits beyond it.
+	// MaxBytes bounds the memory of batches, be they open, on their way or kept for
+	// use again; 0 means 32 MiB. Append waits where it would grow beyond.
 	MaxBytes int
-	// Deadline is how long a request is tried again before the producer is spent; 0
-	// means 2 minutes.
+	// Deadline is how long a batch, or a request to a coordinator, is tried again
+	// before the producer is spent; 0 means 2 minutes. A log forgets which batches it
+	// has only after many times that.
 	Deadline time.Duration
 }
 
@@ -50,9 +51,11 @@ func (c ProducerConfig) withDefaults() ProducerConfig {
 
 // A Producer writes records with a producer id, an epoch and sequence numbers, so
 // that a batch that is sent again is in the log once. Batches leave in the
-// background, those of one partition one after the other, partitions at the same
+// background when they are full or flushed: those of one partition one after the
+// other, those of partitions with the same leader together, leaders at the same
 // time. One goroutine calls its methods. After an error that sending again cannot
-// cure it is spent: every call returns that error, and the owner makes a new one.
+// cure it is spent: every call returns that error, and the owner closes it and makes
+// a new one (see IsFenced and IsMemberGone for when not to).
 type Producer struct {
 	c     *Cluster
 	cfg   ProducerConfig
@@ -66,28 +69,49 @@ type Producer struct {
 	bg   sync.WaitGroup
 	pool Compressors
 
-	parts map[TopicPartition]*outPart
-	last  *outPart // appended to last
+	held  atomic.Int64 // bytes of memory that batches have
+	spent atomic.Bool  // err is set
 
-	mu     sync.Mutex
-	change chan struct{} // closed and replaced when a batch was acknowledged or the producer is spent
-	err    error
-	held   int // bytes that are sealed and not acknowledged
-	free   []*BatchWriter
-	added  map[TopicPartition]bool // to the open transaction
-	began  bool                    // the open transaction has something in it
+	// The caller's.
+	parts map[TopicPartition]*outPart
+	order []*outPart // the same, as they came
+	last  *outPart   // appended to last
+
+	mu      sync.Mutex
+	change  chan struct{} // nil, or closed at the next acknowledgement and when the producer is spent
+	err     error
+	unacked int // batches that are sealed and not acknowledged
+	free    []*outBatch
+	leaders map[int32]*outLeader
+	joining []*outPart // to be added to the transaction
+	adding  bool       // is under way
+	began   bool       // the coordinator may have something in the open transaction
 }
 
 // An outPart is a partition that is written.
 type outPart struct {
-	tp   TopicPartition
-	open *BatchWriter // the caller's
+	tp    TopicPartition
+	open  *outBatch    // the caller's
+	limit atomic.Int64 // bytes of a batch before compression
 
 	// Guarded by Producer.mu.
-	ready    []*BatchWriter // sealed, in order
-	sending  bool
-	sequence int32
-	written  int64 // behind the last acknowledged record
+	ready    []*outBatch // sealed, in order; the first one may be on its way
+	busy     bool        // the first one waits for a leader, an answer, a pause
+	added    bool        // to the open transaction
+	sequence int32       // of the first record in ready
+	written  int64       // behind the last acknowledged record
+}
+
+// An outBatch is a batch with what becomes of it. It has one holder at a time: the
+// caller while it is open, then whoever has its partition busy.
+type outBatch struct {
+	BatchWriter
+	counted int       // bytes that Producer.held has of it
+	packing bool      // is being compressed
+	since   time.Time // when it was first to be sent
+	tries   int       // that failed
+	sent    int       // bytes as it went to the broker
+	unknown time.Time // since when its partition is unknown
 }
 
 // NewProducer gets a producer id. With a transactional id that fences the owner
@@ -95,11 +119,10 @@ type outPart struct {
 // is read. It waits for that as long as ctx does.
 func NewProducer(ctx context.Context, c *Cluster, cfg ProducerConfig) (*Producer, error) {
 	cfg = cfg.withDefaults()
-	p := &Producer{c: c, cfg: cfg, parts: make(map[TopicPartition]*outPart), added: make(map[TopicPartition]bool),
-		change: make(chan struct{})}
+	p := &Producer{c: c, cfg: cfg, parts: make(map[TopicPartition]*outPart), leaders: make(map[int32]*outLeader)}
 	n := c.lanes.Add(1) % producerLanes
 	p.lane, p.txn = fmt.Sprintf("%s %d", laneProduce, n), fmt.Sprintf("txn %d", n)
-	if err := retry(ctx, func() error { return p.init(ctx) }); err != nil {
+	if err := persist(ctx, p.init); err != nil {
 		return nil, fmt.Errorf("get a producer id: %w", err)
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())
@@ -113,7 +136,7 @@ func (p *Producer) init(ctx context.Context) error {
 	rq := pin(1, p.c, &initproducerid.Request{TransactionalID: p.cfg.TransactionalID,
 		TransactionTimeoutMs: int32(p.cfg.TxnTimeout.Milliseconds())})
 	ask := p.c.AskAny
-	if p.cfg.TransactionalID != "" {
+	if p.transactional() {
 		ask = p.askTxn
 	}
 	m, err := ask(ctx, rq)
@@ -128,57 +151,106 @@ func (p *Producer) init(ctx context.Context) error {
 	return nil
 }
 
+func (p *Producer) transactional() bool { return p.cfg.TransactionalID != "" }
+
 // Append copies a record into the open batch of a partition; a batch that is full
-// leaves. It waits while too much is not acknowledged.
+// leaves. A nil key or value is null. Timestamp is in milliseconds since 1970; 0 or
+// less means now. It waits while batches hold MaxBytes, at most for Deadline: then
+// the producer is spent.
 func (p *Producer) Append(tp TopicPartition, key, value []byte, headers []Header, timestamp int64) error {
+	if p.spent.Load() {
+		return p.failure()
+	}
+	o := p.part(tp)
+	if o.open != nil && o.open.Len() > 0 && int64(o.open.Size()+RecordSize(key, value, headers)) > o.limit.Load() {
+		p.seal(o)
+	}
+	if o.open == nil {
+		o.open = p.batch()
+	}
 	if timestamp <= 0 {
 		timestamp = time.Now().UnixMilli()
 	}
-	o := p.last
-	if o == nil || o.tp != tp {
-		if o = p.parts[tp]; o == nil {
-			o = &outPart{tp: tp, written: -1}
-			p.parts[tp] = o
-		}
-		p.last = o
+	if err := o.open.Append(key, value, headers, timestamp); err != nil {
+		return fmt.Errorf("a record of %d bytes for %s: %w", RecordSize(key, value, headers), tp, err)
 	}
-	size := RecordSize(key, value, headers)
-	if o.open != nil && o.open.Len() > 0 && o.open.Size()+size > p.cfg.MaxBatchBytes {
-		if err := p.seal(o); err != nil {
-			return err
-		}
+	if p.count(o.open) && p.held.Load() > int64(p.cfg.MaxBytes) {
+		return p.relieve()
 	}
-	if o.open == nil {
-		if err := p.room(); err != nil {
-			return err
-		}
-		o.open = p.writer()
-	}
-	return o.open.Append(key, value, headers, timestamp)
+	return nil
 }
 
-// writer returns an empty batch.
-func (p *Producer) writer() *BatchWriter {
+// part returns a partition, which is new at the first call.
+func (p *Producer) part(tp TopicPartition) *outPart {
+	if p.last != nil && p.last.tp == tp {
+		return p.last
+	}
+	o := p.parts[tp]
+	if o == nil {
+		o = &outPart{tp: tp, written: -1}
+		o.limit.Store(int64(p.cfg.MaxBatchBytes))
+		p.parts[tp] = o
+		p.mu.Lock()
+		p.order = append(p.order, o)
+		p.mu.Unlock()
+	}
+	p.last = o
+	return o
+}
+
+// batch returns an empty batch.
+func (p *Producer) batch() *outBatch {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	w := &BatchWriter{}
+	b := &outBatch{}
 	if n := len(p.free); n > 0 {
-		w, p.free = p.free[n-1], p.free[:n-1]
+		b, p.free = p.free[n-1], p.free[:n-1]
 	}
-	w.Reset(p.cfg.Compression, &p.pool)
-	return w
+	p.mu.Unlock()
+	b.Reset(p.cfg.Compression, &p.pool)
+	b.packing, b.since, b.tries, b.unknown = false, time.Time{}, 0, time.Time{}
+	return b
 }
 
-// room waits until there is room for another batch.
-func (p *Producer) room() error {
-	return p.until(p.ctx, func() bool { return p.held <= p.cfg.MaxBytes })
+// count brings held up to date with a batch's memory, and reports whether that
+// changed.
+func (p *Producer) count(b *outBatch) bool {
+	more := b.memory() - b.counted
+	if more == 0 {
+		return false
+	}
+	b.counted += more
+	p.held.Add(int64(more))
+	return true
+}
+
+// memory is how many bytes the batch has, in use or not.
+func (b *outBatch) memory() int { return cap(b.raw) + cap(b.out) }
+
+// relieve makes room: what is kept for later goes, then everything open is sent
+// and waited for.
+func (p *Producer) relieve() error {
+	p.mu.Lock()
+	for _, b := range p.free {
+		p.held.Add(-int64(b.counted))
+	}
+	p.free = nil
+	p.mu.Unlock()
+	if p.held.Load() <= int64(p.cfg.MaxBytes) {
+		return nil
+	}
+	p.sealAll()
+	return p.until(p.ctx, func() bool { return p.unacked == 0 || p.held.Load() <= int64(p.cfg.MaxBytes) })
 }
 
 // until waits until ok, which is asked under the lock, or the producer is spent.
 func (p *Producer) until(ctx context.Context, ok func() bool) error {
 	for {
 		p.mu.Lock()
-		err, done, change := p.err, ok(), p.change
+		err, done := p.err, ok()
+		if p.change == nil {
+			p.change = make(chan struct{})
+		}
+		change := p.change
 		p.mu.Unlock()
 		if err != nil || done {
 			return err
@@ -193,160 +265,63 @@ func (p *Producer) until(ctx context.Context, ok func() bool) error {
 
 // changed wakes whoever waits. The caller holds mu.
 func (p *Producer) changed() {
-	close(p.change)
-	p.change = make(chan struct{})
-}
-
-// seal sends the open batch of a partition on its way.
-func (p *Producer) seal(o *outPart) error {
-	w := o.open
-	o.open = nil
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.err != nil {
-		return p.err
+	if p.change != nil {
+		close(p.change)
+		p.change = nil
 	}
-	o.ready = append(o.ready, w)
-	p.held += w.Size()
-	p.began = true
-	if !o.sending {
-		o.sending = true
-		p.bg.Go(func() { p.send(o) })
-	}
-	return nil
-}
-
-// send sends the sealed batches of a partition until there are none left.
-func (p *Producer) send(o *outPart) {
-	for {
-		p.mu.Lock()
-		if len(o.ready) == 0 || p.err != nil {
-			o.sending = false
-			p.changed()
-			p.mu.Unlock()
-			return
-		}
-		w, sequence, added := o.ready[0], o.sequence, p.added[o.tp]
-		p.mu.Unlock()
-
-		err := error(nil)
-		if p.cfg.TransactionalID != "" && !added {
-			err = p.addPartition(o.tp)
-		}
-		var base int64
-		if err == nil {
-			base, err = p.produce(o.tp, w, sequence)
-		}
-		p.mu.Lock()
-		if err != nil {
-			p.spend(err)
-		} else {
-			p.added[o.tp] = true
-			o.ready = slices.Delete(o.ready, 0, 1)
-			o.sequence = nextSequence(sequence, w.Len())
-			o.written = max(o.written, base+int64(w.Len()))
-			p.held -= w.Size()
-			p.free = append(p.free, w)
-			p.changed()
-		}
-		p.mu.Unlock()
-	}
-}
-
-// nextSequence is the sequence behind n records: after 2^31-1 comes 0.
-func nextSequence(sequence int32, n int) int32 {
-	next := int64(sequence) + int64(n)
-	if next > math.MaxInt32 {
-		next -= math.MaxInt32 + 1
-	}
-	return int32(next)
 }
 
 // spend makes err the producer's last word. The caller holds mu.
 func (p *Producer) spend(err error) error {
 	if p.err == nil {
 		p.err = err
+		p.spent.Store(true)
 		p.changed()
 	}
 	return p.err
 }
 
-// produce sends one batch, again and again with the same sequence, until it is in
-// the log. It returns the offset of its first record, -1 when it was there already.
-func (p *Producer) produce(tp TopicPartition, w *BatchWriter, sequence int32) (int64, error) {
-	raw, err := w.Finish(p.id, p.epoch, sequence, p.cfg.TransactionalID != "")
-	if err != nil {
-		return 0, err
-	}
-	rq := &produceRequest{clientID: p.c.c.ClientID, txnID: p.cfg.TransactionalID, tp: tp, batch: raw, timeout: p.c.c.RequestTimeout}
-	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.Deadline)
-	defer cancel()
-	base := int64(-1)
-	err = retry(ctx, func() error {
-		m, err := p.c.AskLeader(ctx, tp, p.lane, rq)
-		if err != nil {
-			return err
-		}
-		r := m.(*produceAnswer)
-		switch r.code {
-		case 0:
-			base = r.base
-			return nil
-		case kafka.DuplicateSequenceNumber:
-			return nil
-		}
-		p.c.Stale(tp.Topic)
-		return r.code
-	})
-	switch {
-	case errors.Is(err, kafka.MessageSizeTooLarge):
-		err = fmt.Errorf("a batch of %d records and %d bytes is more than the topic takes: %w; raise its max.message.bytes, or lower max_batch_bytes",
-			w.Len(), len(raw), err)
-	case err != nil && p.ctx.Err() == nil && ctx.Err() != nil:
-		err = fmt.Errorf("gave up after %v: %w", p.cfg.Deadline, err)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("write %d records to %s: %w", w.Len(), tp, err)
-	}
-	return base, nil
+// fail is spend for those who do not hold mu.
+func (p *Producer) fail(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spend(err)
 }
 
-// Flush waits until everything that was appended is acknowledged.
+func (p *Producer) failure() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// Flush waits until everything that was appended is acknowledged. That ctx is done
+// does not spend the producer.
 func (p *Producer) Flush(ctx context.Context) error {
-	for _, o := range p.parts {
-		if o.open != nil && o.open.Len() > 0 {
-			if err := p.seal(o); err != nil {
-				return err
-			}
-		}
-	}
-	return p.until(ctx, func() bool {
-		for _, o := range p.parts {
-			if o.sending || len(o.ready) > 0 {
-				return false
-			}
-		}
-		return true
-	})
+	p.sealAll()
+	return p.until(ctx, func() bool { return p.unacked == 0 })
 }
 
 // Written returns, for each partition that was written, the offset behind the last
-// record that was acknowledged.
+// record that was acknowledged. It may be too low after a batch was sent twice.
 func (p *Producer) Written() map[TopicPartition]int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := make(map[TopicPartition]int64, len(p.parts))
-	for tp, o := range p.parts {
+	all := make(map[TopicPartition]int64, len(p.order))
+	for _, o := range p.order {
 		if o.written >= 0 {
-			all[tp] = o.written
+			all[o.tp] = o.written
 		}
 	}
 	return all
 }
 
+// ErrProducerClosed is the error of a Producer that was closed.
+var ErrProducerClosed = errors.New("kafka: the producer is closed")
+
 // Close gives up what is not acknowledged and waits for the background. An open
 // transaction is left for the coordinator, or the next owner of its id, to abort.
 func (p *Producer) Close() {
+	_ = p.fail(ErrProducerClosed) // or what it was spent by
 	p.stop()
 	p.bg.Wait()
 }
