@@ -74,8 +74,6 @@ type batch struct {
 	last     int64 // the last offset that it covers, whether or not a record is there
 	attrs    int16
 	producer int64
-	epoch    int16
-	sequence int32
 	count    int32
 }
 
@@ -107,8 +105,6 @@ func cutBatch(b []byte) (bt batch, rest []byte, err error) {
 	bt.last = bt.base + int64(delta)
 	bt.attrs = int16(binary.BigEndian.Uint16(b[atAttributes:]))
 	bt.producer = int64(binary.BigEndian.Uint64(b[atProducer:]))
-	bt.epoch = int16(binary.BigEndian.Uint16(b[atEpoch:]))
-	bt.sequence = int32(binary.BigEndian.Uint32(b[atSequence:]))
 	bt.count = int32(binary.BigEndian.Uint32(b[atCount:]))
 	if bt.base < 0 || delta < 0 || bt.base > math.MaxInt64-1-int64(delta) {
 		return bt, nil, fmt.Errorf("%w: offsets %d and %d more", ErrCorrupt, bt.base, delta)

@@ -34,6 +34,7 @@ type fakeBrokers struct {
 	// Ask may answer for a partition by a code, or for all by an error. It may be nil.
 	ask      func(n int, broker int32, rq *fetchRequest) (map[TopicPartition]kafka.Error, error)
 	requests [][]fetchAsk
+	cuts     bool // a batch that does not fit is cut; Kafka itself leaves it out
 	stale    int
 }
 
@@ -189,6 +190,11 @@ func (b *fakeBrokers) answer(broker int32, rq *fetchRequest, codes map[TopicPart
 				q.RecordBatches = append(q.RecordBatches, batch.raw...)
 			}
 			q.RecordBatches = q.RecordBatches[:min(len(q.RecordBatches), most)]
+			if _, err := behind(q.RecordBatches, a.offset); !b.cuts && err != nil {
+				if next, _ := behind(q.RecordBatches, a.offset); next == a.offset {
+					q.RecordBatches = nil
+				}
+			}
 			total -= len(q.RecordBatches)
 		}
 		news = news || q.ErrorCode != 0 || len(q.RecordBatches) > 0
@@ -248,22 +254,58 @@ func follow(t *testing.T, f *Fetcher, ends ...int64) error {
 }
 
 // TestFetchLargeBatches requires that batches come which are larger than every limit,
-// whatever place their partition has.
+// whatever place their partition has, and soon.
 func TestFetchLargeBatches(t *testing.T) {
 	cfg := FetchConfig{PartitionBytes: 1000, MaxBytes: 2000, Credits: 5000, PartitionCredits: 3000}
-	fakeFetcher(t, 5, cfg, func(t *testing.T, b *fakeBrokers, f *Fetcher, _ *strings.Builder) {
-		ends := make([]int64, 5)
-		for p := range ends {
-			f.Add(fakePart(p), 1, 0)
-			for range 10 {
-				b.write(p, 3, 100)
-				b.write(p, 2, 10000+p)
-				b.write(p, 1, 20)
+	for _, cuts := range []bool{false, true} {
+		t.Run(fmt.Sprint("cuts=", cuts), func(t *testing.T) {
+			fakeFetcher(t, 5, cfg, func(t *testing.T, b *fakeBrokers, f *Fetcher, _ *strings.Builder) {
+				b.cuts = cuts
+				ends := make([]int64, 5)
+				for p := range ends {
+					f.Add(fakePart(p), 1, 0)
+					for range 10 {
+						b.write(p, 3, 100)
+						b.write(p, 2, 10000+p)
+						b.write(p, 1, 20)
+					}
+					ends[p] = 60
+				}
+				if err := follow(t, f, ends...); err != nil {
+					t.Fatal(err)
+				}
+				if n := b.asked(); n > 3*10*len(ends)*2 {
+					t.Errorf("%d requests for %d batches", n, 3*10*len(ends))
+				}
+			})
+		})
+	}
+}
+
+// TestFetchTurns requires that small batches of some partitions do not starve large
+// ones of others, though each answer has room for two of the small ones.
+func TestFetchTurns(t *testing.T) {
+	cfg := FetchConfig{PartitionBytes: 1000, MaxBytes: 2000}
+	fakeFetcher(t, 4, cfg, func(t *testing.T, b *fakeBrokers, f *Fetcher, _ *strings.Builder) {
+		for range 200 {
+			for p := range 4 {
+				b.write(p, 1, 850+p%2*500)
 			}
-			ends[p] = 60
 		}
-		if err := follow(t, f, ends...); err != nil {
-			t.Fatal(err)
+		for p := range 4 {
+			f.Add(fakePart(p), 1, 0)
+		}
+		var got [4]int
+		for range 200 {
+			c, err := f.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[c.TP.Partition]++
+			c.Release()
+		}
+		if slices.Min(got[:]) < 30 {
+			t.Errorf("of 200 chunks the partitions have %v", got)
 		}
 	})
 }

@@ -125,12 +125,17 @@ func (f *Fetcher) compose(l *leader, rq *fetchRequest) bool {
 }
 
 // first chooses the partition that stands first, which is the one that a broker
-// gives a batch of whatever its size.
+// gives a batch of whatever its size: each in turn, the hungry before the others.
 func (l *leader) first() int {
-	if i := slices.IndexFunc(l.parts, func(p *fetchPart) bool { return p.size > 0 }); i >= 0 {
-		return i
+	k := l.turn % len(l.parts)
+	for d := range l.parts {
+		if i := (k + d) % len(l.parts); l.parts[i].hungry {
+			k = i
+			break
+		}
 	}
-	return l.turn % len(l.parts)
+	l.turn = k + 1
+	return k
 }
 
 // eachFrom calls f for every partition, beginning with the k-th, and keeps those of
@@ -182,7 +187,6 @@ func (f *Fetcher) take(l *leader, rq *fetchRequest) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l.turn += max(1, a.chunks)
 	if a.chunks == 0 {
 		l.wait = min(2*l.wait, f.cfg.MaxWait)
 	}
@@ -202,6 +206,8 @@ func (f *Fetcher) takePart(a *undelivered, ask *fetchAsk, got *fetched, next int
 		return
 	case len(got.set) == 0:
 		f.works(p)
+		// Kafka gives nothing where others give the beginning of a batch.
+		p.hungry = ask.offset < f.visible(got)
 		return
 	case errors.Is(err, errCut) && next == ask.offset:
 		f.tooSmall(p, ask, got)
@@ -211,7 +217,7 @@ func (f *Fetcher) takePart(a *undelivered, ask *fetchAsk, got *fetched, next int
 		return
 	}
 	f.works(p)
-	p.next, p.size = next, 0
+	p.next, p.size, p.hungry = next, 0, false
 	c := &Chunk{
 		TP: p.tp, Epoch: p.epoch, First: ask.offset, Next: next,
 		HighWatermark: got.highWatermark, LastStable: got.stable, LogStart: got.logStart,
@@ -232,6 +238,14 @@ func (f *Fetcher) takePart(a *undelivered, ask *fetchAsk, got *fetched, next int
 	}
 }
 
+// visible is the end of what a partition's answers may hold.
+func (f *Fetcher) visible(got *fetched) int64 {
+	if f.cfg.ReadCommitted && got.stable >= 0 {
+		return got.stable
+	}
+	return got.highWatermark
+}
+
 // tooSmall says that not even one batch fitted: a request to come asks for all of
 // it, in the first place. The caller holds mu.
 func (f *Fetcher) tooSmall(p *fetchPart, ask *fetchAsk, got *fetched) {
@@ -244,5 +258,5 @@ func (f *Fetcher) tooSmall(p *fetchPart, ask *fetchAsk, got *fetched) {
 		f.seek(p, fmt.Errorf("read partition %s at offset %d: a batch of %d bytes does not come whole: %w", p.tp, ask.offset, n, kafka.Unknown))
 		return
 	}
-	p.size = size
+	p.size, p.hungry = size, true
 }

@@ -226,3 +226,48 @@ func TestRealFetchCompacted(t *testing.T) {
 		t.Logf("committed %v: %d records of %d are left", committed, len(ours), len(before))
 	}
 }
+
+// TestRealFetchLargeBatches reads batches that are larger than an answer may be, from
+// partitions that share it with others: Kafka gives such a batch only to the first.
+func TestRealFetchLargeBatches(t *testing.T) {
+	addr, topic, cl := realTopic(t, map[string]string{"max.message.bytes": "10000000"},
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	const parts, each = 4, 20
+	if _, err := kadm.NewClient(cl).UpdatePartitions(t.Context(), parts, topic); err != nil {
+		t.Fatal(err)
+	}
+	var rs []*kgo.Record
+	for i := range parts * each {
+		p := i % parts
+		rs = append(rs, &kgo.Record{Partition: int32(p), Value: bytes.Repeat([]byte{byte(i)}, 900+p%2*200_000)})
+	}
+	// One at a time, so that each is a batch.
+	for _, r := range rs {
+		if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := kafka.Open(t.Context(), kafka.Config{Brokers: []string{addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	f := kafka.NewFetcher(c, kafka.FetchConfig{PartitionBytes: 1000, MaxBytes: 2000, Credits: 5000, PartitionCredits: 2000})
+	defer f.Close()
+	ends := make(map[kafka.TopicPartition]int64)
+	for p := range int32(parts) {
+		tp := kafka.TopicPartition{Topic: topic, Partition: p}
+		ends[tp] = each
+		f.Add(tp, 1, 0)
+	}
+	for tp, got := range readTo(t, f, ends) {
+		for i, r := range got {
+			if want := rs[i*parts+int(tp.Partition)].Value; !bytes.Equal(r.Value, want) || r.Offset != int64(i) {
+				t.Fatalf("%s: record %d has offset %d and %d bytes, want %d", tp, i, r.Offset, len(r.Value), len(want))
+			}
+		}
+		if len(got) != each {
+			t.Errorf("%s: %d records of %d", tp, len(got), each)
+		}
+	}
+}

@@ -101,7 +101,8 @@ type fetchPart struct {
 	leader *leader // nil while it is looked for, and at the end
 	over   bool    // removed, replaced or failed: nothing more comes of it
 	held   int64
-	size   int32 // of its next batch, when that did not fit; else 0
+	hungry bool  // its next batch did not fit into the last answer
+	size   int32 // of that batch, if it is known and larger than PartitionBytes
 
 	failures int       // in a row
 	since    time.Time // when they began
@@ -212,9 +213,6 @@ func (f *Fetcher) pop() *Chunk {
 // until their Release.
 func (f *Fetcher) Close() {
 	f.stop()
-	if f.hangUp != nil {
-		f.hangUp()
-	}
 	f.mu.Lock()
 	all := make([]TopicPartition, 0, len(f.parts))
 	for tp := range f.parts {
@@ -223,6 +221,9 @@ func (f *Fetcher) Close() {
 	f.mu.Unlock()
 	f.Remove(all...)
 	f.bg.Wait()
+	if f.hangUp != nil {
+		f.hangUp()
+	}
 }
 
 // signal puts a token into a channel that holds one.
