@@ -64,6 +64,7 @@ func (r *run) start(index int) (*child.Process, string, error) {
 // suffer lets faults happen to a copier until it has ended, and reports whether
 // it is to be started again.
 func (r *run) suffer(over, faulty context.Context, index int, p *child.Process, random *rand.Rand, log string) (again bool) {
+	began := time.Now()
 	for {
 		s, wait := r.next(random)
 		var due <-chan time.Time
@@ -77,7 +78,7 @@ func (r *run) suffer(over, faulty context.Context, index int, p *child.Process, 
 			r.exit(index, "ended by itself", p.Wait(), log)
 			return true
 		case <-over.Done():
-			r.term(index, p, log)
+			r.term(index, p, began, log)
 			return false
 		case <-due:
 		}
@@ -88,7 +89,7 @@ func (r *run) suffer(over, faulty context.Context, index int, p *child.Process, 
 			r.fault(func(res *Result) { res.Kills++ })
 			return true
 		case s == syscall.SIGTERM:
-			r.term(index, p, log)
+			r.term(index, p, began, log)
 			r.fault(func(res *Result) { res.Terms++ })
 			return true
 		case s == syscall.SIGSTOP:
@@ -118,8 +119,13 @@ func (r *run) next(random *rand.Rand) (syscall.Signal, time.Duration) {
 	return first, when
 }
 
+// startUp is how old a copier is at least that must obey SIGTERM: before, it may not
+// yet have said that it wants to hear of it, and the signal just ends it.
+const startUp = 5 * time.Second
+
 // term ends a copier by SIGTERM, which it should obey in time and with success.
-func (r *run) term(index int, p *child.Process, log string) {
+func (r *run) term(index int, p *child.Process, began time.Time, log string) {
+	young := time.Since(began) < startUp
 	if err := p.End(syscall.SIGTERM, r.plan.Stop); err != nil {
 		r.exit(index, "deaf", err, log)
 		return
@@ -127,6 +133,9 @@ func (r *run) term(index int, p *child.Process, log string) {
 	err, status := p.Wait(), 0
 	var exited *exec.ExitError
 	if errors.As(err, &exited) {
+		if s, ok := exited.Sys().(syscall.WaitStatus); ok && s.Signaled() && s.Signal() == syscall.SIGTERM && young {
+			return
+		}
 		status = exited.ExitCode()
 	}
 	if status != r.copier.Drained {
