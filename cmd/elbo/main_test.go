@@ -226,6 +226,8 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 //	fixture flip FILE OFFSET                   invert a byte; from the end below 0
 //	fixture cut FILE BYTES                     cut a file short
 //	fixture replace FILE OLD NEW               replace text in a file
+//	fixture exact DIR PARTITION FIRST NEXT...  files of an exactly-once sink, one
+//	                                           between each two positions
 func fixture(args []string) error {
 	if len(args) < 3 {
 		return errors.New("see the comment of fixture")
@@ -235,6 +237,8 @@ func fixture(args []string) error {
 		return printColumn(args[1], args[2:])
 	case "flip", "cut", "replace":
 		return damage(what, args[1], args[2:])
+	case "exact":
+		return exactFiles(args[1], args[2], args[3:])
 	default:
 		return rewrite(what, args[1], args[2], args[3])
 	}

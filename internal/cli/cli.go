@@ -189,7 +189,7 @@ func (a *app) root() *cobra.Command {
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(a.demo(), a.train(), a.score(), a.eval(), a.inspect(), a.calibrate(), a.bench(), a.runVerb(), a.check(),
-		a.list(), a.schema(), a.version(), a.completion())
+		a.list(), a.schema(), a.verify(), a.version(), a.completion())
 	for _, c := range root.Commands() {
 		if args := c.Args; args != nil {
 			c.Args = func(cmd *cobra.Command, have []string) error {
@@ -219,7 +219,7 @@ func knownVerb(cmd *cobra.Command, args []string) error {
 // there; the verbs that only tell go on.
 func kernelFor(cmd *cobra.Command) error {
 	switch cmd.Name() {
-	case "elbo", "help", "list", "schema", "completion", "version":
+	case "elbo", "help", "list", "schema", "verify", "completion", "version":
 		return nil
 	}
 	if _, err := vae.Kernel(); err != nil {

@@ -79,7 +79,7 @@ func TestExactKill(t *testing.T) {
 		}
 		_ = cmd.Wait()
 	}
-	files, end := load(t, dir)
+	_, end := load(t, dir)
 	end += 100
 	// The second of these has nothing to write: it sweeps what the first could not
 	// know to be nobody's.
@@ -88,7 +88,7 @@ func TestExactKill(t *testing.T) {
 			t.Fatalf("the last process: %v\n%s", err, out)
 		}
 	}
-	files, _ = load(t, dir)
+	files, _ := load(t, dir)
 	if err := whole(t, files, end, killPartitions...); err != nil {
 		t.Fatal(err)
 	}
