@@ -94,6 +94,7 @@ var otherTypes = []arrow.DataType{
 	arrow.ListOf(str), arrow.LargeListOf(f64), arrow.StructOf(arrow.Field{Name: "x", Type: str, Nullable: true}, arrow.Field{Name: "y", Type: arrow.ListOf(i32), Nullable: true}),
 	arrow.MapOf(str, f32), &arrow.FixedSizeBinaryType{ByteWidth: 3}, arrow.FixedWidthTypes.Time32s, arrow.FixedWidthTypes.Duration_ms,
 	&arrow.Decimal128Type{Precision: 9, Scale: 2}, arrow.ListOf(arrow.StructOf(arrow.Field{Name: "d", Type: dict, Nullable: true})), arrow.BinaryTypes.LargeString,
+	&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Uint16, ValueType: str}, &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int64, ValueType: bin},
 }
 
 // TestOracle reads random streams by several batches, with other columns between
