@@ -87,8 +87,8 @@ func TestLZ4(t *testing.T) {
 		noise[i] = byte(x >> 24)
 	}
 	mixed := slices.Concat(noise[:1000], text, noise, text[:13], noise[:65_000], noise[:65_000])
-	large := make([]byte, 9<<20)
-	copy(large[5<<20:], mixed)
+	large := make([]byte, 4<<20+300_000) // more than a block
+	copy(large[4<<20-100_000:], mixed)
 	for _, b := range [][]byte{{}, {1}, text[:4], text[:5], text[:12], text[:13], text[:17], text, noise, mixed, large, bytes.Repeat([]byte{7}, 1000)} {
 		rec := array.NewRecord(arrow.NewSchema([]arrow.Field{{Name: "b", Type: bin, Nullable: true}}, nil), []arrow.Array{binaryOf(b, b)}, 2)
 		e := arrowipc.NewEncoder(arrowipc.EncoderConfig{Compression: arrowipc.LZ4})

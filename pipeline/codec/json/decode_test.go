@@ -279,7 +279,7 @@ func TestGuess(t *testing.T) {
 func TestLarge(t *testing.T) {
 	f := newFormat(t, json.Config{Columns: []codec.Column{{Name: "a", Type: i64}, {Name: "s", Type: str}, {Name: "v", Type: vec3}, {Name: "b", Type: boole}}})
 	var docs [][]byte
-	for i := range 40_000 {
+	for i := range 5000 {
 		docs = append(docs, fmt.Appendf(nil, `{"a":%d,"s":"%d","v":[%d,1,2],"b":%t}`, i, i, i, i%3 == 0))
 	}
 	rows, _, faults := decode(t, f, docs...)
