@@ -296,7 +296,7 @@ func TestFaults(t *testing.T) {
 		{"list of another type", with(0x20, 3), codec.Invalid, "v at byte 17: wire type 0, want 5"},
 		{"entry", with(0x2a, 1, 0xff), codec.Syntax, "an entry that is no message"},
 		{"entry's value", with(0x2a, 5, 0x0a, 1, 'a', 0x10, 1), codec.Invalid, "k.a at byte 22: wire type 0, want 5"},
-		{"wrapper", with(0x32, 1, 0xff), codec.Syntax, "a wrapper that is no message"},
+		{"wrapper", with(0x32, 1, 0xff), codec.Syntax, "field"},
 		{"wrapper's value", with(0x32, 2, 0x08, 1), codec.Invalid, "w at byte 19: wire type 0, want 5"},
 		{"timestamp", with(0x3a, 1, 0xff), codec.Syntax, "a timestamp that is no message"},
 		{"UTF-8", with(0x0a, 1, 0xff), codec.Syntax, "x at byte 18: a text that is not UTF-8"},

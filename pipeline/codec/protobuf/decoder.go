@@ -45,10 +45,22 @@ type decoder struct {
 	scratch []byte
 }
 
-// A counter counts the elements of a repeated field in one row.
+// A counter counts the elements of a repeated field in one row, or holds a
+// timestamp of which more may come.
 type counter struct {
-	row int64
-	n   int
+	row     int64
+	n       int
+	seconds int64
+	nanos   int32
+}
+
+// counter returns a's, which is zero at first in each row.
+func (d *decoder) counter(a *action) *counter {
+	n := &d.counts[a.counter]
+	if n.row != d.row {
+		*n = counter{row: d.row}
+	}
+	return n
 }
 
 var _ codec.Decoder = (*decoder)(nil)

@@ -18,7 +18,6 @@ type op uint8
 const (
 	opScalar  op = iota // store it
 	opTime              // a google.protobuf.Timestamp
-	opWrapper           // a message whose field 1 is the value
 	opMessage           // read its fields by sub
 	opList              // append to a List
 	opItems             // an element, or several that are packed, by index
@@ -68,7 +67,6 @@ type action struct {
 	scale   table.Scale
 	names   map[int32][]byte // of an enum's values
 	sub     *plan
-	inner   *action // of wrappers
 	counter int
 	items   []*action // by index, with gaps
 	keyed   map[string]*action
@@ -299,10 +297,8 @@ func (c *compiler) single(wf, rf protoreflect.FieldDescriptor, n *node, path str
 // list plans a repeated field.
 func (c *compiler) list(wf, rf protoreflect.FieldDescriptor, n *node, path string) (*action, error) {
 	var first *action
-	count := func(a *action) {
-		a.counter = c.p.counters
-		c.p.counters++
-		a.all.counters = append(a.all.counters, a.counter)
+	add := func(a *action) {
+		c.count(a)
 		a.wire, a.kind, a.path = wireOf(wf.Kind()), wf.Kind(), path
 		a.next, first = first, a
 	}
@@ -311,7 +307,7 @@ func (c *compiler) list(wf, rf protoreflect.FieldDescriptor, n *node, path strin
 			return nil, c.misfit(wf, col, path)
 		}
 		a := &action{op: opList, col: col, all: extent{columns: []int{col}}}
-		count(a)
+		add(a)
 		c.p.lists = append(c.p.lists, a)
 	}
 	if len(n.below) == 0 {
@@ -335,7 +331,7 @@ func (c *compiler) list(wf, rf protoreflect.FieldDescriptor, n *node, path strin
 			items.all.add(a.all)
 		}
 	}
-	count(items)
+	add(items)
 	return first, nil
 }
 
@@ -372,9 +368,9 @@ func (c *compiler) leaf(wf, rf protoreflect.FieldDescriptor, col int, path strin
 	switch {
 	case wf.Kind() == protoreflect.MessageKind && wf.Message().FullName() == "google.protobuf.Timestamp":
 		a.op, ok = opTime, k == table.Time
+		c.count(a)
 	case wf.Kind() == protoreflect.MessageKind && isWrapper(wf.Message()):
-		inner, err := c.leaf(wf.Message().Fields().ByNumber(1), nil, col, path)
-		a.op, a.inner, ok = opWrapper, inner, err == nil
+		return c.wrapper(wf, col, path)
 	case wf.Kind() == protoreflect.EnumKind:
 		ok = k == table.String || k == table.Int32 || k == table.Int64
 		a.names = enumNames(wf, rf)
@@ -385,6 +381,28 @@ func (c *compiler) leaf(wf, rf protoreflect.FieldDescriptor, col int, path strin
 		return nil, c.misfit(wf, col, path)
 	}
 	return a, nil
+}
+
+// wrapper plans a wrapper: a message whose only field is the value.
+func (c *compiler) wrapper(wf protoreflect.FieldDescriptor, col int, path string) (*action, error) {
+	f := wf.Message().Fields().ByNumber(1)
+	inner, err := c.leaf(f, nil, col, path)
+	if err != nil {
+		return nil, c.misfit(wf, col, path)
+	}
+	p := &plan{at: c.p.plans}
+	c.p.plans++
+	p.all.plans = []int{p.at}
+	p.add(1, inner)
+	c.p.endings[col] = ending{p.at, inner, f.Default()}
+	return &action{op: opMessage, path: path, wire: protowire.BytesType, sub: p, all: p.all}, nil
+}
+
+// count gives a a counter.
+func (c *compiler) count(a *action) {
+	a.counter = c.p.counters
+	c.p.counters++
+	a.all.counters = append(a.all.counters, a.counter)
 }
 
 // fits says whether a scalar may become a k, and how, where that is a timestamp.

@@ -25,20 +25,14 @@ func (d *decoder) take(a *action, v value) bool {
 	case opList, opItems:
 		return d.elements(a, v)
 	}
-	want := a.wire
-	if a.op == opTime || a.op == opWrapper {
-		want = protowire.BytesType
-	}
-	if v.wire != want {
-		return d.fail(codec.Invalid, a.path, v.at, "wire type %d, want %d", v.wire, want)
+	if v.wire != a.wire {
+		return d.fail(codec.Invalid, a.path, v.at, "wire type %d, want %d", v.wire, a.wire)
 	}
 	switch a.op {
 	case opMessage:
 		return d.message(a.sub, v.bytes, v.at)
 	case opTime:
 		return d.time(a, v)
-	case opWrapper:
-		return d.wrapper(a, v)
 	case opMap:
 		return d.entry(a, v)
 	}
@@ -204,47 +198,29 @@ func (d *decoder) init(a *action, v protoreflect.Value) bool {
 
 // time stores a google.protobuf.Timestamp.
 func (d *decoder) time(a *action, v value) bool {
-	var seconds, nanos int64
+	n := d.counter(a)
 	ok := eachField(v.bytes, v.at, func(number protowire.Number, f value) bool {
 		if f.wire == protowire.VarintType && number == 1 {
-			seconds = int64(f.bits)
+			n.seconds = int64(f.bits)
 		} else if f.wire == protowire.VarintType && number == 2 {
-			nanos = int64(int32(f.bits))
+			n.nanos = int32(f.bits)
 		}
 		return true
 	})
 	if !ok {
 		return d.fail(codec.Syntax, a.path, v.at, "a timestamp that is no message")
 	}
-	if nanos < 0 || nanos >= 1e9 {
-		return d.fail(codec.Invalid, a.path, v.at, "a timestamp of %d nanoseconds", nanos)
+	if n.nanos < 0 || n.nanos >= 1e9 {
+		return d.fail(codec.Invalid, a.path, v.at, "a timestamp of %d nanoseconds", n.nanos)
 	}
 	c := d.table.Columns[a.col]
-	t, ok := table.Instant(seconds, int32(nanos), c.Type.(*arrow.TimestampType).Unit)
+	t, ok := table.Instant(n.seconds, n.nanos, c.Type.(*arrow.TimestampType).Unit)
 	if !ok {
-		return d.fail(codec.Invalid, a.path, v.at, "a timestamp of %d seconds is out of range", seconds)
+		return d.fail(codec.Invalid, a.path, v.at, "a timestamp of %d seconds is out of range", n.seconds)
 	}
 	c.I64[d.table.Row] = t
 	d.set[a.col] = d.row
 	return true
-}
-
-// wrapper stores what a wrapper has, or its default.
-func (d *decoder) wrapper(a *action, v value) bool {
-	found, wrong := value{bytes: []byte{}, at: v.at}, false
-	ok := eachField(v.bytes, v.at, func(number protowire.Number, f value) bool {
-		if number == 1 {
-			found, wrong = f, f.wire != a.inner.wire
-		}
-		return true
-	})
-	switch {
-	case !ok:
-		return d.fail(codec.Syntax, a.path, v.at, "a wrapper that is no message")
-	case wrong:
-		return d.fail(codec.Invalid, a.path, found.at, "wire type %d, want %d", found.wire, a.inner.wire)
-	}
-	return d.scalar(a.inner, found)
 }
 
 // eachField calls f with each field of a message, and returns false when it is none
@@ -290,10 +266,7 @@ func (d *decoder) elements(a *action, v value) bool {
 
 // floats takes packed floats of a List.
 func (d *decoder) floats(a *action, b []byte) {
-	n := &d.counts[a.counter]
-	if n.row != d.row {
-		*n = counter{row: d.row}
-	}
+	n := d.counter(a)
 	c := d.table.Columns[a.col]
 	i := n.n
 	if n.n += len(b) / 4; len(b) > 0 {
@@ -307,10 +280,7 @@ func (d *decoder) floats(a *action, b []byte) {
 
 // element takes the next element.
 func (d *decoder) element(a *action, v value) bool {
-	n := &d.counts[a.counter]
-	if n.row != d.row {
-		*n = counter{row: d.row}
-	}
+	n := d.counter(a)
 	i := n.n
 	n.n++
 	if a.op == opList {
