@@ -160,3 +160,81 @@ func TestLeadersAreAskedForTogether(t *testing.T) {
 		}
 	})
 }
+
+// A group that cannot be joined, a member that nobody understands, heartbeats that are
+// not answered: each is told of once.
+func TestGroupTellsItsTroubles(t *testing.T) {
+	config := kafka.GroupConfig{ID: "g", Topics: fixedTopics("t"), Session: 20 * time.Second, Rebalance: 20 * time.Second, Heartbeat: time.Second}
+	for name, c := range map[string]struct {
+		spoil func(l *lone)
+		words []string
+	}{
+		"no coordinator": {func(l *lone) {
+			l.join = func(_ *kmsg.JoinGroupRequest, a *kmsg.JoinGroupResponse) bool {
+				a.ErrorCode = notCoordinator
+				return true
+			}
+		}, []string{`what="join the group" group=g`, "Not Coordinator"}},
+		"a member's metadata": {func(l *lone) {
+			l.join = func(_ *kmsg.JoinGroupRequest, a *kmsg.JoinGroupResponse) bool {
+				a.Members = append(a.Members, kmsg.JoinGroupResponseMember{MemberID: "stranger", ProtocolMetadata: []byte("?")})
+				return true
+			}
+		}, []string{`what="join the group" group=g`, "member stranger"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l, book := newLone(t, 1), &logbook{}
+				c.spoil(l)
+				g := kafka.NewGroup(l.openTold(book), config)
+				defer g.Leave(context.Background())
+				joined := make(chan kafka.Assignment)
+				go func() { joined <- mustJoin(t, g) }()
+				time.Sleep(time.Minute)
+				if n := len(l.of(kmsg.JoinGroup)); n > 80 {
+					t.Errorf("%d joins in a minute", n)
+				}
+				wantTold(t, book, append(c.words, "level=WARN")...)
+				l.mu.Lock()
+				l.join = nil
+				l.mu.Unlock()
+				<-joined
+				wantTold(t, book, `level=INFO msg="a request to Kafka works again" what="join the group" group=g`)
+			})
+		})
+	}
+	t.Run("heartbeats", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			l, book := newLone(t, 1), &logbook{}
+			g := kafka.NewGroup(l.openTold(book), config)
+			defer g.Leave(context.Background())
+			mustJoin(t, g)
+			l.beat(coordinatorLoading)
+			time.Sleep(10 * time.Second)
+			wantTold(t, book, "level=WARN", "what=heartbeat group=g")
+			l.beat(0)
+			time.Sleep(2 * time.Second)
+			wantTold(t, book, "works again")
+			if is(g.Lost()) {
+				t.Error("lost within the session")
+			}
+		})
+	})
+}
+
+// wantTold checks that one line was written since the last time.
+func wantTold(t *testing.T, book *logbook, words ...string) {
+	t.Helper()
+	lines := book.lines()
+	book.mu.Lock()
+	book.b.Reset()
+	book.mu.Unlock()
+	if len(lines) != 1 {
+		t.Fatalf("%d lines, want one: %q", len(lines), lines)
+	}
+	for _, w := range words {
+		if !strings.Contains(lines[0], w) {
+			t.Errorf("%q has no %q", lines[0], w)
+		}
+	}
+}

@@ -79,7 +79,7 @@ type Group struct {
 	bg   sync.WaitGroup
 
 	mu         sync.Mutex
-	member     string // the coordinator's name for this member, kept over time-outs
+	member     string         // the coordinator's name for this member, kept over time-outs
 	generation int32          // that heartbeats and commits name, from the answer to the join on
 	assigned   bool           // the last join went through, and the membership has not ended since
 	inJoin     bool           // Join is at work: it finds out what heartbeats complain about
@@ -134,9 +134,11 @@ func (g *Group) heartbeatLane() string { return g.lane + " heartbeat" }
 func (g *Group) Join(ctx context.Context, owned []TopicPartition) (Assignment, error) {
 	g.enter(true)
 	defer g.enter(false)
+	began, trouble := time.Now(), g.c.nag("join the group", "group", g.cfg.ID)
 	for n, fast := 0, 0; ; {
 		a, err := g.round(ctx, owned)
 		if err == nil {
+			trouble.hear(nil)
 			return a, nil
 		}
 		if ctx.Err() != nil {
@@ -157,6 +159,9 @@ func (g *Group) Join(ctx context.Context, owned []TopicPartition) (Assignment, e
 		}
 		if isCoordinatorError(err) {
 			g.c.ForgetGroup(g.cfg.ID)
+		}
+		if !again || time.Since(began) > g.patience() {
+			trouble.hear(err)
 		}
 		if again && fast < 2 {
 			fast++

@@ -16,7 +16,7 @@ import (
 
 // beat sends heartbeats until ctx is done.
 func (g *Group) beat(ctx context.Context) {
-	failures := 0
+	failures, trouble := 0, g.c.nag("heartbeat", "group", g.cfg.ID)
 	for {
 		if sleep(ctx, g.rest(failures)) != nil {
 			return
@@ -40,8 +40,9 @@ func (g *Group) beat(ctx context.Context) {
 		}
 		failures++
 		if g.heardOf(rq, sent, err) {
-			failures = 0
+			failures, err = 0, nil
 		}
+		trouble.hear(err)
 	}
 }
 

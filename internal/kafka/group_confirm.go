@@ -35,8 +35,11 @@ func (g *Group) Confirm(ctx context.Context) error {
 
 // confirm sends one heartbeat and reports whether its answer is the last word.
 func (g *Group) confirm(ctx context.Context) (err error, final bool) {
+	g.mu.Lock()
+	over := !g.assigned || g.lost.is()
+	g.mu.Unlock()
 	rq, patience, ok := g.heartbeat()
-	if !ok {
+	if over || !ok {
 		return notMember(kafka.UnknownMemberId), true
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -92,16 +92,17 @@ func TestConfirmWithoutMembership(t *testing.T) {
 	})
 }
 
-// While a join waits the old generation may be over and the member not: the join tells.
+// Until the answer to a join is here the old generation may be over and the member
+// not: the join tells.
 func TestConfirmWaitsForTheJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLone(t, 1)
 		_, g := l.group(cooperative)
 		first := mustJoin(t, g)
 		release := make(chan struct{})
-		l.on(kmsg.SyncGroup, func(b int32, r kmsg.Request) kmsg.Response {
+		l.on(kmsg.JoinGroup, func(b int32, r kmsg.Request) kmsg.Response {
 			<-release
-			return l.onSync(b, r)
+			return l.onJoin(b, r)
 		})
 		l.on(kmsg.Heartbeat, func(b int32, q kmsg.Request) kmsg.Response {
 			l.beat(0)
@@ -113,12 +114,12 @@ func TestConfirmWaitsForTheJoin(t *testing.T) {
 		joined := make(chan kafka.Assignment)
 		go func() { joined <- mustJoin(t, g, first.Parts...) }()
 		synctest.Wait()
-		confirmed := make(chan error)
+		confirmed := make(chan error, 1)
 		go func() { confirmed <- g.Confirm(t.Context()) }()
 		time.Sleep(2 * time.Second)
 		select {
 		case err := <-confirmed:
-			t.Errorf("Confirm = %v before the join's end", err)
+			t.Fatalf("Confirm = %v before the join's end", err)
 		default:
 		}
 		close(release)
