@@ -133,9 +133,9 @@ func (p *Producer) find(o *outPart) {
 func (p *Producer) sendTo(l *outLeader) {
 	for {
 		p.mu.Lock()
-		until := p.take(l)
+		until, ok := p.take(l)
 		p.mu.Unlock()
-		if len(l.taken) == 0 {
+		if !ok {
 			return
 		}
 		p.send(l, until)
@@ -143,8 +143,8 @@ func (p *Producer) sendTo(l *outLeader) {
 }
 
 // take makes a request of batches that wait, and returns when the first of them
-// is given up. The caller holds mu.
-func (p *Producer) take(l *outLeader) (until time.Time) {
+// is given up. Without any the goroutine's time is over. The caller holds mu.
+func (p *Producer) take(l *outLeader) (until time.Time, ok bool) {
 	l.taken, l.request.parts = l.taken[:0], l.request.parts[:0]
 	size := 0
 	for len(l.waiting) > 0 && p.err == nil {
@@ -164,7 +164,7 @@ func (p *Producer) take(l *outLeader) (until time.Time) {
 		l.request.parts = append(l.request.parts, producePart{tp: o.tp, b: o.ready[0], sequence: o.sequence})
 	}
 	l.sending = len(l.taken) > 0
-	return until
+	return until, l.sending
 }
 
 // send sends one request and sees to what became of each batch.
