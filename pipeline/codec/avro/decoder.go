@@ -29,7 +29,7 @@ type decoder struct {
 	ctx   context.Context // of the Decode that runs, and nil otherwise
 
 	id   int32 // of last
-	last *writer
+	last *projection
 
 	base    int // bytes of the message before the data
 	class   codec.Class
@@ -106,7 +106,7 @@ func (d *decoder) program(m []byte) (*program, codec.Class, error) {
 	}
 	id := int32(binary.BigEndian.Uint32(m[1:]))
 	if d.last == nil || d.id != id {
-		w, err := d.f.writer(d.ctx, id)
+		w, err := d.f.projection(d.ctx, id)
 		switch {
 		case errors.Is(err, registry.ErrUnknownSchema):
 			return nil, codec.Schema, err

@@ -95,15 +95,15 @@ type Format struct {
 	root     *node // of the columns' paths
 	required []int
 
-	bare   *program            // of Bare
-	prints map[[8]byte]*writer // of SingleObject
+	bare   *program                // of Bare
+	prints map[[8]byte]*projection // of SingleObject
 
 	mu       sync.Mutex
-	programs map[int32]*writer // of Confluent
+	programs map[int32]*projection // of Confluent
 }
 
-// A writer is a schema of writers, and what becomes of it.
-type writer struct {
+// A projection is a schema of writers, and what becomes of it.
+type projection struct {
 	program *program
 	poison  error // the schema is none of Avro
 	fatal   error // it cannot become the columns
@@ -120,7 +120,7 @@ func New(ctx context.Context, c Config) (*Format, error) {
 	if c.MaxBytes == 0 {
 		c.MaxBytes = 16 << 20
 	}
-	f := &Format{c: c, programs: map[int32]*writer{}, prints: map[[8]byte]*writer{}}
+	f := &Format{c: c, programs: map[int32]*projection{}, prints: map[[8]byte]*projection{}}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -273,9 +273,9 @@ func (f *Format) bindWriters(reader *registry.Schema) error {
 	return nil
 }
 
-// writer returns what becomes of messages of a schema id. An error that is
+// projection returns what becomes of messages of a schema id. An error that is
 // registry.ErrUnknownSchema is about this message.
-func (f *Format) writer(ctx context.Context, id int32) (*writer, error) {
+func (f *Format) projection(ctx context.Context, id int32) (*projection, error) {
 	f.mu.Lock()
 	w := f.programs[id]
 	f.mu.Unlock()
@@ -287,7 +287,7 @@ func (f *Format) writer(ctx context.Context, id int32) (*writer, error) {
 		return nil, err
 	}
 	if t, err := parse(s); err != nil {
-		w = &writer{poison: fmt.Errorf("schema %d: %w", id, err)}
+		w = &projection{poison: fmt.Errorf("schema %d: %w", id, err)}
 	} else {
 		w = f.compile(t, fmt.Sprintf("schema %d", id))
 	}

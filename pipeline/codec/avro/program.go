@@ -82,13 +82,13 @@ type compiler struct {
 }
 
 // compile makes the program for messages of type w.
-func (f *Format) compile(w *typ, source string) *writer {
+func (f *Format) compile(w *typ, source string) *projection {
 	c := &compiler{f: f, source: source}
 	p := &program{}
 	if err := c.value(p, w, f.reader, f.root, ""); err != nil {
-		return &writer{fatal: err}
+		return &projection{fatal: err}
 	}
-	return &writer{program: p}
+	return &projection{program: p}
 }
 
 // fingerprint is what stands before messages of a schema in Framing SingleObject.
