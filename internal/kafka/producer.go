@@ -25,7 +25,7 @@ type ProducerConfig struct {
 	// What a topic refuses as too large is split, down to single records.
 	MaxBatchBytes int
 	// MaxBytes bounds the memory of batches, be they open, on their way or kept for
-	// use again; 0 means 32 MiB. Append waits where it would grow beyond.
+	// use again, give or take a few batches; 0 means 32 MiB. Append waits beyond it.
 	MaxBytes int
 	// Deadline is how long a batch, or a request to a coordinator, is tried again
 	// before the producer is spent; 0 means 2 minutes. A log forgets which batches it
@@ -223,8 +223,14 @@ func (p *Producer) count(b *outBatch) bool {
 	return true
 }
 
-// memory is how many bytes the batch has, in use or not.
-func (b *outBatch) memory() int { return cap(b.raw) + cap(b.out) }
+// memory is how many bytes the batch has, in use or not, and how many it may need to
+// be compressed.
+func (b *outBatch) memory() int {
+	if b.codec == None {
+		return cap(b.raw) + cap(b.out)
+	}
+	return cap(b.raw) + max(cap(b.out), cap(b.raw))
+}
 
 // relieve makes room: what is kept for later goes, then everything open is sent
 // and waited for.

@@ -36,6 +36,13 @@ func canResend(err error) bool {
 	return IsRetriable(err) && !errors.Is(err, kafka.RebalanceInProgress)
 }
 
+// isLeaderLost reports whether another broker may lead the partition by now: the one
+// that was asked says so, or does not answer.
+func isLeaderLost(err error) bool {
+	return len(codesOf(err, nil)) == 0 || anyOf(err, kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable, kafka.NotLeaderForPartition,
+		kafka.BrokerNotAvailable, kafka.NetworkException, kafka.KafkaStorageError, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch)
+}
+
 // IsPermanent reports whether an error will come again however often the work is
 // begun anew: a missing right, a message that is too large, a login that is refused.
 func IsPermanent(err error) bool {

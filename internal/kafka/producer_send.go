@@ -205,7 +205,6 @@ func (p *Producer) send(l *outLeader, until time.Time) {
 			p.recycle(part.b)
 			p.again(o)
 		default:
-			p.c.Stale(o.tp.Topic)
 			p.postpone(o, part.fault)
 		}
 	}
@@ -286,6 +285,9 @@ func (p *Producer) postpone(o *outPart, err error) {
 	if now.Add(wait).Sub(b.since) >= p.cfg.Deadline {
 		_ = p.spend(fmt.Errorf("gave up after %v: %w", p.cfg.Deadline, refused(o, b, err)))
 		return
+	}
+	if isLeaderLost(err) {
+		p.c.Stale(o.tp.Topic)
 	}
 	p.bg.Go(func() {
 		_ = sleep(p.ctx, wait) // place knows that all is over
