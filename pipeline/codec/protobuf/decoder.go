@@ -31,7 +31,7 @@ type decoder struct {
 	ctx   context.Context // of the Decode that runs, and nil otherwise
 
 	header []byte // of last
-	last   *writer
+	last   *projection
 	p      *program
 
 	row     int64
@@ -126,7 +126,7 @@ func (d *decoder) choose(m []byte) (size int, class codec.Class, err error) {
 		if size, err = d.indexOf(m); err != nil {
 			return 0, codec.Syntax, err
 		}
-		w, err := d.f.writer(d.ctx, m[:size], int32(binary.BigEndian.Uint32(m[1:])), d.index)
+		w, err := d.f.projection(d.ctx, m[:size], int32(binary.BigEndian.Uint32(m[1:])), d.index)
 		switch {
 		case errors.Is(err, registry.ErrUnknownSchema):
 			return 0, codec.Schema, err

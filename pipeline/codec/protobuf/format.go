@@ -99,11 +99,11 @@ type Format struct {
 	bare     *program // of Bare
 
 	mu       sync.Mutex
-	programs map[string]*writer // by what stands before the data
+	programs map[string]*projection // by what stands before the data
 }
 
-// A writer is a message of writers, and what becomes of it.
-type writer struct {
+// A projection is a message of writers, and what becomes of it.
+type projection struct {
 	program *program
 	poison  error // the schema is none of Protobuf, or has no such message
 	fatal   error // it cannot become the columns
@@ -120,7 +120,7 @@ func New(ctx context.Context, c Config) (*Format, error) {
 	if c.MaxBytes == 0 {
 		c.MaxBytes = 16 << 20
 	}
-	f := &Format{c: c, programs: map[string]*writer{}}
+	f := &Format{c: c, programs: map[string]*projection{}}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -258,10 +258,10 @@ func (f *Format) bind() error {
 	return errors.Join(errs...)
 }
 
-// writer returns what becomes of messages that begin with a header: the id and the
+// projection returns what becomes of messages that begin with a header: the id and the
 // index that it says. An error that is registry.ErrUnknownSchema is about this
 // message.
-func (f *Format) writer(ctx context.Context, header []byte, id int32, index []int) (*writer, error) {
+func (f *Format) projection(ctx context.Context, header []byte, id int32, index []int) (*projection, error) {
 	f.mu.Lock()
 	w := f.programs[string(header)]
 	f.mu.Unlock()
@@ -282,9 +282,9 @@ func (f *Format) writer(ctx context.Context, header []byte, id int32, index []in
 	}
 	switch {
 	case err != nil:
-		w = &writer{poison: fmt.Errorf("schema %d: %w", id, err)}
+		w = &projection{poison: fmt.Errorf("schema %d: %w", id, err)}
 	case f.reader != nil && m.Name() != f.reader.Name():
-		w = &writer{poison: fmt.Errorf("schema %d: message %s, want %s", id, m.FullName(), f.reader.FullName())}
+		w = &projection{poison: fmt.Errorf("schema %d: message %s, want %s", id, m.FullName(), f.reader.FullName())}
 	default:
 		w = f.compile(m, fmt.Sprintf("schema %d", id))
 	}

@@ -100,16 +100,16 @@ type compiler struct {
 }
 
 // compile makes the program for messages of type w.
-func (f *Format) compile(w protoreflect.MessageDescriptor, source string) *writer {
+func (f *Format) compile(w protoreflect.MessageDescriptor, source string) *projection {
 	c := &compiler{f: f, source: source, p: &program{endings: make([]ending, len(f.c.Columns))}}
 	for i := range c.p.endings {
 		c.p.endings[i].plan = -1
 	}
 	var err error
 	if c.p.root, err = c.message(w, f.reader, f.root, ""); err != nil {
-		return &writer{fatal: err}
+		return &projection{fatal: err}
 	}
-	return &writer{program: c.p}
+	return &projection{program: c.p}
 }
 
 // message plans a w, which the reader knows as r or not at all, for the columns

@@ -135,7 +135,8 @@ func (c *Client) Schema(ctx context.Context, id int32) (*Schema, error) {
 	})
 }
 
-// Latest returns the latest schema of a subject. It asks each time.
+// Latest returns the latest schema of a subject, or ErrUnknownSchema, without a
+// grace. It asks each time.
 func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
 	name := fmt.Sprintf("the latest schema of subject %q", subject)
 	var got wireSchema
@@ -143,7 +144,7 @@ func (c *Client) Latest(ctx context.Context, subject string) (*Schema, error) {
 	if c.c.Dir != "" {
 		got, err = c.file(subject, name)
 	} else {
-		err = c.ask(ctx, request{what: name, path: "/subjects/" + url.PathEscape(subject) + "/versions/latest", grace: c.c.Grace}, &got)
+		err = c.ask(ctx, request{what: name, path: "/subjects/" + url.PathEscape(subject) + "/versions/latest"}, &got)
 	}
 	if err != nil {
 		return nil, err
