@@ -2,6 +2,7 @@ package protobuf_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -463,5 +464,26 @@ func TestConfig(t *testing.T) {
 	var schema *codec.SchemaError
 	if _, err := f.NewDecoder(memory.DefaultAllocator).Decode(t.Context(), binaryOf(framed(1, nil))); !errors.As(err, &schema) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestConfluentBytes has what confluent-kafka 2.16.1 for Python registered and wrote:
+// its schema is a descriptor in base64.
+func TestConfluentBytes(t *testing.T) {
+	_, c := newRegistry(t, "Cgd0LnByb3RvEgFwIjIKAUESCQoBdhgBIAEoAhoiCgJJbhIJCgF5GAEgASgCGhEKBERlZXASCQoBeBgBIAEoAiIOCgFCEgkKAXoYASABKAJiBnByb3RvMw==")
+	f := newFormat(t, protobuf.Config{Registry: c, Columns: []codec.Column{{Name: "v", Type: f32}, {Name: "y", Type: f32}, {Name: "x", Type: f32}, {Name: "z", Type: f32}}})
+	var values [][]byte
+	for _, m := range []string{ // p.A, p.A.In, p.A.In.Deep, p.B
+		"0000000001000d00000040", "00000000010400000d00000040", "0000000001060000000d00000040", "000000000102020d00000040",
+	} {
+		b, err := hex.DecodeString(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, b)
+	}
+	const want = "[[2 null null null] [null 2 null null] [null null 2 null] [null null null 2]]"
+	if rows, got := decode(t, f, values...); fmt.Sprint(rows) != want {
+		t.Errorf("rows %v, want %s, faults %v", rows, want, got.Faults)
 	}
 }

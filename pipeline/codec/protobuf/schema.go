@@ -2,9 +2,9 @@ package protobuf
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"strings"
 
@@ -34,30 +34,47 @@ const (
 		message Decimal { bytes value = 1; uint32 precision = 2; int32 scale = 3; }`
 )
 
-// compileText reads a text of Protobuf and what it imports, by path.
+// compileText reads a text of Protobuf and what it imports, by path. In place of a
+// text there may be a FileDescriptorProto in base64, as some serializers register it.
 func compileText(ctx context.Context, text string, imports map[string]string) (protoreflect.FileDescriptor, error) {
-	open := func(path string) (io.ReadCloser, error) {
-		switch body, ok := imports[path]; {
+	open := protocompile.ResolverFunc(func(path string) (protocompile.SearchResult, error) {
+		body, ok := imports[path]
+		switch {
 		case path == mainFile:
-			return io.NopCloser(strings.NewReader(text)), nil
+			body = text
 		case ok:
-			return io.NopCloser(strings.NewReader(body)), nil
 		case path == "confluent/meta.proto":
-			return io.NopCloser(strings.NewReader(confluentMeta)), nil
+			body = confluentMeta
 		case path == "confluent/type/decimal.proto":
-			return io.NopCloser(strings.NewReader(confluentDecimal)), nil
+			body = confluentDecimal
+		default:
+			return protocompile.SearchResult{}, fs.ErrNotExist
 		}
-		return nil, fs.ErrNotExist
-	}
-	c := protocompile.Compiler{
-		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: open}),
-		MaxParallelism: 1,
-	}
+		if file := unpacked(body); file != nil {
+			file.Name = &path
+			return protocompile.SearchResult{Proto: file}, nil
+		}
+		return protocompile.SearchResult{Source: strings.NewReader(body)}, nil
+	})
+	c := protocompile.Compiler{Resolver: protocompile.WithStandardImports(open), MaxParallelism: 1}
 	files, err := c.Compile(ctx, mainFile)
 	if err != nil {
 		return nil, err
 	}
 	return files[0], nil
+}
+
+// unpacked reads base64; nil means that the text is none.
+func unpacked(text string) *descriptorpb.FileDescriptorProto {
+	data, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(data) == 0 {
+		return nil
+	}
+	var file descriptorpb.FileDescriptorProto
+	if proto.Unmarshal(data, &file) != nil {
+		return nil
+	}
+	return &file
 }
 
 // compile reads a schema of the registry.
