@@ -26,7 +26,6 @@ type decoder struct {
 	f     *Format
 	mem   memory.Allocator
 	table *table.Table
-	ctx   context.Context // of the Decode that runs, and nil otherwise
 
 	id   int32 // of last
 	last *projection
@@ -49,21 +48,15 @@ func (d *decoder) Release() { d.scratch = nil }
 // Decode reads one row of each value that is not null. It waits for the registry
 // when a schema is new.
 func (d *decoder) Decode(ctx context.Context, values *array.Binary) (codec.Decoded, error) {
-	d.ctx = ctx
-	defer func() { d.ctx = nil }()
-	return d.table.Decode(ctx, d.mem, values, (*reader)(d))
+	return d.table.Decode(ctx, d.mem, values, func(message []byte) (codec.Class, error) { return d.read(ctx, message) })
 }
 
-// reader keeps Read out of what the package gives away.
-type reader decoder
-
-// Read reads one message into the row of the table.
-func (r *reader) Read(message []byte) (codec.Class, error) {
-	d := (*decoder)(r)
+// read reads one message into the row of the table.
+func (d *decoder) read(ctx context.Context, message []byte) (codec.Class, error) {
 	if len(message) > d.f.c.MaxBytes {
 		return codec.Size, fmt.Errorf("%d bytes, more than %d", len(message), d.f.c.MaxBytes)
 	}
-	p, class, err := d.program(message)
+	p, class, err := d.program(ctx, message)
 	if err != nil {
 		return class, err
 	}
@@ -84,7 +77,7 @@ func (r *reader) Read(message []byte) (codec.Class, error) {
 }
 
 // program finds the one of a message, by what stands before its data.
-func (d *decoder) program(m []byte) (*program, codec.Class, error) {
+func (d *decoder) program(ctx context.Context, m []byte) (*program, codec.Class, error) {
 	switch d.f.c.Framing {
 	case Bare:
 		d.base = 0
@@ -106,7 +99,7 @@ func (d *decoder) program(m []byte) (*program, codec.Class, error) {
 	}
 	id := int32(binary.BigEndian.Uint32(m[1:]))
 	if d.last == nil || d.id != id {
-		w, err := d.f.projection(d.ctx, id)
+		w, err := d.f.projection(ctx, id)
 		switch {
 		case errors.Is(err, registry.ErrUnknownSchema):
 			return nil, codec.Schema, err

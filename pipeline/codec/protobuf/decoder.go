@@ -28,7 +28,6 @@ type decoder struct {
 	f     *Format
 	mem   memory.Allocator
 	table *table.Table
-	ctx   context.Context // of the Decode that runs, and nil otherwise
 
 	header []byte // of last
 	last   *projection
@@ -87,17 +86,11 @@ func (d *decoder) Release() { d.scratch, d.header, d.last = nil, nil, nil }
 // Decode reads one row of each value that is not null. It waits for the registry
 // when a schema is new.
 func (d *decoder) Decode(ctx context.Context, values *array.Binary) (codec.Decoded, error) {
-	d.ctx = ctx
-	defer func() { d.ctx = nil }()
-	return d.table.Decode(ctx, d.mem, values, (*reader)(d))
+	return d.table.Decode(ctx, d.mem, values, func(message []byte) (codec.Class, error) { return d.read(ctx, message) })
 }
 
-// reader keeps Read out of what the package gives away.
-type reader decoder
-
-// Read reads one message into the row of the table.
-func (r *reader) Read(message []byte) (codec.Class, error) {
-	d := (*decoder)(r)
+// read reads one message into the row of the table.
+func (d *decoder) read(ctx context.Context, message []byte) (codec.Class, error) {
 	if len(message) > d.f.c.MaxBytes {
 		return codec.Size, fmt.Errorf("%d bytes, more than %d", len(message), d.f.c.MaxBytes)
 	}
@@ -105,7 +98,7 @@ func (r *reader) Read(message []byte) (codec.Class, error) {
 	if d.f.c.Framing != Bare {
 		var class codec.Class
 		var err error
-		if base, class, err = d.choose(message); err != nil {
+		if base, class, err = d.choose(ctx, message); err != nil {
 			return class, err
 		}
 	}
@@ -118,7 +111,7 @@ func (r *reader) Read(message []byte) (codec.Class, error) {
 
 // choose makes the program of a message the current one, and returns the size of its
 // header.
-func (d *decoder) choose(m []byte) (size int, class codec.Class, err error) {
+func (d *decoder) choose(ctx context.Context, m []byte) (size int, class codec.Class, err error) {
 	if n := len(d.header); d.last == nil || len(m) < n || string(m[:n]) != string(d.header) {
 		if len(m) < headerSize || m[0] != 0 {
 			return 0, codec.Syntax, errors.New("no schema id before the data (a zero byte and four of the id)")
@@ -126,7 +119,7 @@ func (d *decoder) choose(m []byte) (size int, class codec.Class, err error) {
 		if size, err = d.indexOf(m); err != nil {
 			return 0, codec.Syntax, err
 		}
-		w, err := d.f.projection(d.ctx, m[:size], int32(binary.BigEndian.Uint32(m[1:])), d.index)
+		w, err := d.f.projection(ctx, m[:size], int32(binary.BigEndian.Uint32(m[1:])), d.index)
 		switch {
 		case errors.Is(err, registry.ErrUnknownSchema):
 			return 0, codec.Schema, err

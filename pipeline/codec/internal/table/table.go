@@ -2,10 +2,10 @@
 // formats whose messages name a schema share it.
 //
 //	t := table.New(columns)
-//	got, err := t.Decode(ctx, mem, values, reader)
+//	got, err := t.Decode(ctx, mem, values, read)
 //
-// A reader writes the values of one message into row t.Row of t.Columns. The thing
-// to know is that it need not undo anything: the row of a message with a fault is
+// read writes the values of one message into row t.Row of t.Columns. The thing to
+// know is that it need not undo anything: the row of a message with a fault is
 // written again by the next message.
 package table
 
@@ -22,13 +22,6 @@ import (
 
 // ErrLarge says that a column would have more than 2 GiB in one record.
 var ErrLarge = errors.New("the batch has more than 2 GiB of it")
-
-// A Reader reads messages into the row Row of a Table. An error with a class is
-// about this message; one without ends the run. Each column must have got a value
-// or a null when there is no error.
-type Reader interface {
-	Read(message []byte) (codec.Class, error)
-}
 
 // Table is a record that grows by rows. It serves one goroutine at a time.
 type Table struct {
@@ -61,8 +54,11 @@ func Schema(columns []codec.Column) *arrow.Schema {
 }
 
 // Decode reads each of values that is not null, with columns from mem. It is what
-// codec.Decoder's Decode says.
-func (t *Table) Decode(ctx context.Context, mem memory.Allocator, values *array.Binary, r Reader) (out codec.Decoded, err error) {
+// codec.Decoder's Decode says. An error of read with a class is about its message;
+// one without ends the run. When there is none, each column must have got a value or
+// a null.
+func (t *Table) Decode(ctx context.Context, mem memory.Allocator, values *array.Binary,
+	read func(message []byte) (codec.Class, error)) (out codec.Decoded, err error) {
 	n := values.Len() - values.NullN()
 	for _, c := range t.Columns {
 		c.begin(mem, n)
@@ -78,7 +74,7 @@ func (t *Table) Decode(ctx context.Context, mem memory.Allocator, values *array.
 			return codec.Decoded{}, context.Cause(ctx)
 		}
 		if values.IsValid(i) {
-			class, err := r.Read(values.Value(i))
+			class, err := read(values.Value(i))
 			switch {
 			case err == nil:
 				t.Row++
