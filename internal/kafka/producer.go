@@ -180,10 +180,19 @@ func (p *Producer) Append(tp TopicPartition, key, value []byte, headers []Header
 	return nil
 }
 
+// fewParts is how many partitions are looked through before the map is asked.
+const fewParts = 8
+
 // part returns a partition, which is new at the first call.
 func (p *Producer) part(tp TopicPartition) *outPart {
 	if p.last != nil && p.last.tp == tp {
 		return p.last
+	}
+	for _, o := range p.order[:min(len(p.order), fewParts)] { // cheaper than to hash a topic's name
+		if o.tp.Partition == tp.Partition && o.tp.Topic == tp.Topic {
+			p.last = o
+			return o
+		}
 	}
 	o := p.parts[tp]
 	if o == nil {
