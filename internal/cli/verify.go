@@ -19,7 +19,9 @@ func (a *app) verify() *cobra.Command {
 	var o sink.VerifyOptions
 	cmd := &cobra.Command{
 		Use: "verify DIR", Short: "Look for gaps, doubles and damage in what an exactly-once Parquet sink wrote",
-		Long: `Verify looks at every file below DIR, the path of an exactly-once Parquet sink or a
+		Long: `Look for gaps, doubles and damage in what an exactly-once Parquet sink wrote.
+
+Verify looks at every file below DIR, the path of an exactly-once Parquet sink or a
 folder in it, and says which rows of each partition are there: once, twice, or not.
 It changes nothing, and a pipeline may write there meanwhile. Dead letters are
 compared with the rows when their folder is given, or is DIR-dead.

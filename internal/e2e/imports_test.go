@@ -88,7 +88,7 @@ var table = []room{
 	{path: "internal/parquetio", may: []string{"internal/durable"},
 		libs: []string{arrow, parquet, "github.com/klauspost/compress", "github.com/pierrec/lz4"}},
 	{path: "internal/kafka", libs: []string{"github.com/segmentio/kafka-go", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
-		testsMay: []string{"internal/kafka/..."}, testLibs: []string{franz}},
+		testsMay: []string{"internal/kafka/...", "internal/e2e/..."}, testLibs: []string{franz}},
 	// Only tests import it: a broker, a proxy, a judge.
 	{path: "internal/kafka/kafkatest", may: []string{"internal/kafka"}, libs: []string{franz}},
 	{path: "internal/telemetry", may: []string{"pipeline"}, libs: []string{"github.com/prometheus", "go.opentelemetry.io"}},

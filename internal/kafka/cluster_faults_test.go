@@ -326,6 +326,10 @@ func TestLeader(t *testing.T) {
 			}
 		})
 	})
+}
+
+func TestLeaderQuestions(t *testing.T) {
+	tp := kafka.TopicPartition{Topic: "t", Partition: 1}
 	t.Run("whose caller gives up is asked for by the next", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newScript(t, 1)

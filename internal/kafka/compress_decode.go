@@ -130,10 +130,17 @@ func (d *decompressor) appendGzip(dst, src []byte) ([]byte, error) {
 	}
 }
 
+// zstdBlock is the largest block: the decoder refuses a frame before it is at its
+// bound, so that it gets some more than it may use.
+const zstdBlock = 128 << 10
+
+// zstdWindow is the largest window that every encoder may use, whatever it writes.
+const zstdWindow = 8 << 20
+
 func (d *decompressor) appendZstd(dst, src []byte) ([]byte, error) {
 	if d.zstd == nil {
-		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(d.limit)),
-			zstd.WithDecoderMaxWindow(uint64(max(d.limit, zstd.MinWindowSize))))
+		r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(d.limit)+zstdBlock),
+			zstd.WithDecoderMaxWindow(uint64(max(d.limit, zstdWindow))))
 		if err != nil {
 			return dst, err
 		}
@@ -146,6 +153,9 @@ func (d *decompressor) appendZstd(dst, src []byte) ([]byte, error) {
 			err = ErrTooLarge
 		}
 		return dst, err
+	}
+	if len(out)-len(dst) > d.limit {
+		return dst, ErrTooLarge
 	}
 	return out, nil
 }
