@@ -193,6 +193,12 @@ func (r *reading) held() []kafka.TopicPartition {
 func (r *reading) assigned(ctx, inner context.Context, a kafka.Assignment) error {
 	r.member = true
 	owned := r.held()
+	if a.Anew && len(owned) > 0 { // others may have held them between
+		r.c.Log.Warn("membership lost and found again; partitions begin anew", "group", r.c.Group, "partitions", len(owned))
+		r.fetcher.Remove(owned...)
+		r.drop(owned)
+		owned = nil
+	}
 	revoked := without(owned, a.Parts)
 	if len(revoked) > 0 {
 		if err := r.drain(ctx, revoked); err != nil {
