@@ -30,6 +30,7 @@ type reading struct {
 	joining bool
 	member  bool // joined at least once since the last loss
 
+	told   time.Time // when the lag was logged
 	behind int64     // at the end: offsets that are not committed
 	since  time.Time // when that was seen first
 }
@@ -114,8 +115,27 @@ func (r *reading) step(ctx, inner context.Context, chunks <-chan *kafka.Chunk, p
 	case <-r.progress:
 	case <-tick:
 		_ = r.store(ctx)
+		r.tellLag()
 	}
 	return r.again(ctx)
+}
+
+// lagEvery is how often the log tells how far the sinks are behind.
+const lagEvery = time.Minute
+
+// tellLag logs the lag of all partitions together, when it is time.
+func (r *reading) tellLag() {
+	if time.Since(r.told) < lagEvery {
+		return
+	}
+	r.told = time.Now()
+	lags, gap := r.Lags()
+	rows, oldest := int64(0), time.Duration(0)
+	for _, l := range lags {
+		rows += l.Rows
+		oldest = max(oldest, l.Age)
+	}
+	r.c.Log.Info("lag", "group", r.c.Group, "partitions", len(lags), "rows", rows, "oldest_uncommitted", oldest.Round(time.Millisecond), "gap_rows", gap)
 }
 
 // open connects, once in a source's life.
