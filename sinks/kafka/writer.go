@@ -37,7 +37,6 @@ type writer struct {
 	pending []uint64 // numbers of batches that were appended and not committed
 	rows    int
 	next    int64 // behind what was appended
-	since   time.Time
 	err     error
 	void    bool // the epoch is over: what comes counts as done and is read again
 }

@@ -172,7 +172,7 @@ func chaos(t *testing.T, d sink.Delivery, static bool) {
 	}
 	close(calm)
 	noise.Wait()
-	seen := output(t, brokers, "out", rows)
+	output(t, brokers, "out", rows)
 	close(stop)
 	all.Wait()
 	runs, failed := 0, 0
@@ -180,7 +180,7 @@ func chaos(t *testing.T, d sink.Delivery, static bool) {
 		runs += m.runs
 		failed += m.failed
 	}
-	seen = output(t, brokers, "out", rows) // what the last drain wrote too
+	seen := output(t, brokers, "out", rows) // what the last drain wrote too
 	twice := 0
 	for _, n := range seen {
 		if n > 1 {

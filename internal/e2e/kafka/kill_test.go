@@ -96,12 +96,12 @@ func killed(t *testing.T, delivery string, kills, rows int) {
 	}
 	last := time.Now()
 	writing.Wait()
-	seen := output(t, brokers, "out", rows)
+	output(t, brokers, "out", rows)
 	t.Logf("all rows were there %v after the last of %d kills", time.Since(last).Round(100*time.Millisecond), kills)
 	for _, p := range ps {
 		_ = p.End(syscall.SIGTERM, 20*time.Second)
 	}
-	seen = output(t, brokers, "out", rows)
+	seen := output(t, brokers, "out", rows)
 	twice := 0
 	for _, n := range seen {
 		if n > 1 {
