@@ -219,7 +219,7 @@ func newLetterFramer(l *letters, source kafka.TopicPartition, parts int) *letter
 func (f *letterFramer) each(rec arrow.Record, give func(*message) error) error {
 	if f.letters.value < 0 {
 		if err := f.encode(rec); err != nil {
-			return err
+			return &encodeError{err}
 		}
 	}
 	rows := rowReader{source: f.source, lastRow: -1}
@@ -237,7 +237,7 @@ func (f *letterFramer) each(rec arrow.Record, give func(*message) error) error {
 		_, m.key = rows.keyOf(i, nil)
 		var err error
 		if m.value, err = f.bytes(rec, i); err != nil {
-			return err
+			return &encodeError{err}
 		}
 		m.from = place{topic: f.source.Topic, partition: f.source.Partition, offset: rec.Column(f.position).(*array.Int64).Value(i)}
 		m.headers = rows.sourceHeaders(i, f.reasons(rec, i, m.from))

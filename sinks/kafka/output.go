@@ -197,7 +197,7 @@ func (f *framer) each(rec arrow.Record, first int64, give func(*message) error) 
 	view := array.NewRecord(f.output.schema, cols, rec.NumRows())
 	defer view.Release()
 	if err := f.enc.Reset(view); err != nil {
-		return err
+		return &encodeError{err}
 	}
 	rows := f.rowsOf(rec, first)
 	many := f.enc.MaxRows()
@@ -223,7 +223,7 @@ func (f *framer) each(rec arrow.Record, first int64, give func(*message) error) 
 func (f *framer) frame(rows *rowReader, lo, hi int, give func(*message) error) error {
 	var err error
 	if f.value, err = f.enc.Append(f.value[:0], lo, hi); err != nil {
-		return fmt.Errorf("row %d: %w", lo, err)
+		return &encodeError{fmt.Errorf("row %d: %w", lo, err)}
 	}
 	m := message{value: f.value, timestamp: rows.timestamp(lo), from: rows.place(lo)}
 	if hi == lo+1 {
@@ -268,3 +268,13 @@ func (f *framer) headersOf(rows *rowReader, row int, from place) []kafka.Header 
 	f.headers = h
 	return h
 }
+
+// An encodeError says that rows cannot be written in the output's format. They could
+// not the next time either.
+type encodeError struct{ err error }
+
+func (e *encodeError) Error() string { return "encode: " + e.err.Error() }
+func (e *encodeError) Unwrap() error { return e.err }
+
+// Permanent is true; kafka.IsPermanent asks.
+func (*encodeError) Permanent() bool { return true }

@@ -16,6 +16,7 @@ type membership interface {
 	Lost() <-chan struct{}
 	Member() kafka.Member
 	Alive() bool
+	Confirm(ctx context.Context) error
 	Leave(ctx context.Context) error
 }
 
@@ -80,6 +81,9 @@ func (*alone) Member() kafka.Member { return kafka.Member{Generation: -1} }
 
 // Alive is always true.
 func (*alone) Alive() bool { return true }
+
+// Confirm finds nothing wrong.
+func (*alone) Confirm(context.Context) error { return nil }
 
 // Leave stops looking.
 func (a *alone) Leave(context.Context) error {

@@ -368,6 +368,13 @@ func (r *reading) again(ctx context.Context) error {
 	if len(due) == 0 {
 		return nil
 	}
+	if err := r.group.Confirm(ctx); err != nil {
+		// To begin anew would fence whoever owns the partitions now. Lost tells the
+		// loop when it is so.
+		r.c.Log.Debug("membership not confirmed", "group", r.c.Group, "error", err)
+		r.postpone(due)
+		return ctx.Err()
+	}
 	slices.SortFunc(due, kafka.TopicPartition.Compare)
 	r.c.Log.Warn("a sink lost partitions; they begin again where it stands", "partitions", len(due), "first", due[0].String())
 	r.fetcher.Remove(due...)
@@ -383,6 +390,17 @@ func (r *reading) again(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// postpone looks at lost partitions again a little later.
+func (r *reading) postpone(parts []kafka.TopicPartition) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, tp := range parts {
+		if p := r.parts[tp]; p != nil {
+			p.retryAt = time.Now().Add(time.Second / 2)
+		}
+	}
 }
 
 // endPatience is how long the end waits for a commit when none comes: a sink that
