@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(benchBroker) == "" {
 		os.Exit(m.Run())
 	}
-	f, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "json", "arrow", "out", "small"))
+	f, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "json", "arrow", "out", "live", "live-out"))
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -124,7 +124,6 @@ func fill(addr string) error {
 			b.Field(f).(*array.Float32Builder).Append(v)
 		}
 		cl.Produce(context.Background(), &kgo.Record{Topic: "json", Value: append(doc, '}')}, done)
-		cl.Produce(context.Background(), &kgo.Record{Topic: "small", Value: doc[:256]}, done)
 		if (i+1)%256 == 0 || i+1 == benchRows {
 			rec := b.NewRecord()
 			var msg bytes.Buffer
