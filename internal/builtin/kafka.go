@@ -121,7 +121,7 @@ type KafkaSource struct {
 	Isolation    string        `yaml:"isolation" default:"read_committed" enum:"read_committed,read_uncommitted" doc:"Whether messages of open and aborted transactions are left out."`
 	Value        KafkaValue    `yaml:"value" required:"true" doc:"The format of the messages: json, avro, protobuf, arrow or raw; or keys."`
 	Meta         []string      `yaml:"meta" default:"kafka_topic,kafka_partition,kafka_offset,kafka_timestamp,kafka_key" doc:"Columns that say where a row comes from; there is kafka_headers too."`
-	BatchRows    int           `yaml:"batch_rows" default:"8192" doc:"Most messages in a batch; scores do not depend on it."`
+	BatchRows    int           `yaml:"batch_rows" default:"16384" doc:"Most messages in a batch, which also ends at 16 MiB; scores do not depend on it."`
 	Fetch        KafkaFetch    `yaml:"fetch" doc:"Bounds of reading ahead."`
 }
 

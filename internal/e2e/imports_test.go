@@ -54,7 +54,7 @@ var table = []room{
 	{path: "pipeline/checkpoint", may: []string{"pipeline", "internal/durable"}, testsMay: []string{"pipeline/..."}},
 	{path: "pipeline/pipelinetest", may: []string{"pipeline", "internal/durable"},
 		libs: []string{arrow, "go.uber.org/goleak", "pgregory.net/rapid"}, testsMay: []string{"pipeline/..."}},
-	{path: "pipeline/codec/...", may: []string{"pipeline", "pipeline/codec/...", "internal/hint"},
+	{path: "pipeline/codec/...", may: []string{"pipeline", "pipeline/codec/...", "internal/hint", "internal/slab"},
 		libs: []string{arrow, "github.com/twmb/avro", "google.golang.org/protobuf", "github.com/bufbuild/protocompile", "github.com/klauspost/compress"}},
 
 	// The model knows no pipeline.
@@ -75,7 +75,7 @@ var table = []room{
 		libs: []string{arrow}, testsMay: []string{"pipeline/pipelinetest", "vae/...", "sources/generate", "operators/..."}},
 
 	// Ends. A source never imports a sink, nor a sink a source.
-	{path: "sources/...", may: []string{"pipeline", "pipeline/codec/...", "internal/parquetio", "internal/kafka", "internal/hint"},
+	{path: "sources/...", may: []string{"pipeline", "pipeline/codec/...", "internal/parquetio", "internal/kafka", "internal/hint", "internal/slab"},
 		libs:     []string{arrow},
 		testsMay: []string{"pipeline/...", "internal/durable", "sources/...", "internal/kafka/..."}, testLibs: []string{parquet, franz}},
 	{path: "sinks/...", may: []string{"pipeline", "pipeline/codec/...", "internal/parquetio", "internal/kafka", "internal/durable", "internal/hint"},
@@ -85,6 +85,7 @@ var table = []room{
 	// What several rooms share.
 	{path: "internal/durable", testsMay: []string{"pipeline/pipelinetest"}},
 	{path: "internal/hint"},
+	{path: "internal/slab", libs: []string{arrow}},
 	{path: "internal/parquetio", may: []string{"internal/durable"},
 		libs: []string{arrow, parquet, "github.com/klauspost/compress", "github.com/pierrec/lz4"}},
 	{path: "internal/kafka", libs: []string{"github.com/segmentio/kafka-go", "github.com/klauspost/compress", "github.com/pierrec/lz4"},

@@ -315,7 +315,7 @@ func (w *writer) flush(ctx context.Context) (failed, err error) {
 }
 
 // Flush commits everything. It fails when a partition's rows could not be
-// committed though it is still this member's.
+// committed, unless because others own it: then it is for them to read them again.
 func (s *Sink) Flush(ctx context.Context) error {
 	s.mu.Lock()
 	writers := make([]*writer, 0, len(s.writers))
@@ -328,7 +328,7 @@ func (s *Sink) Flush(ctx context.Context) error {
 	for i, w := range writers {
 		all.Go(func() {
 			failed, err := w.flush(ctx)
-			if failed != nil && !errors.Is(failed, errGone) {
+			if failed != nil && !errors.Is(failed, errGone) && !kafka.IsFenced(failed) && !kafka.IsMemberGone(failed) {
 				err = fmt.Errorf("%w; nothing behind the last commit is in the output, and the next run reads it again", failed)
 			}
 			errs[i] = err

@@ -73,7 +73,8 @@ type Config struct {
 	// kafka_headers.
 	Meta []string
 
-	// BatchRows is the most messages in a batch; 0 means 8192.
+	// BatchRows is the most messages in a batch; 0 means 16,384. A batch also ends
+	// at 16 MiB.
 	BatchRows int
 	// Fetch bounds the requests and the bytes held; its ReadCommitted is not used.
 	Fetch kafka.FetchConfig
@@ -141,7 +142,7 @@ func (c *Config) fill() {
 		c.Discover = 30 * time.Second
 	}
 	if c.BatchRows == 0 {
-		c.BatchRows = 8192
+		c.BatchRows = 16384
 	}
 	if c.Meta == nil {
 		c.Meta = Columns()[:len(Columns())-1]

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
+	"github.com/elbo-stream/elbo/internal/slab"
 	"github.com/elbo-stream/elbo/pipeline"
 	"github.com/elbo-stream/elbo/pipeline/codec"
 )
@@ -40,7 +41,11 @@ func newDecoder(format codec.Format, meta []string, mem memory.Allocator) *decod
 
 // Bind checks that no column of the messages has the name of one beside them.
 func (d *decoder) Bind(*arrow.Schema) (*arrow.Schema, error) {
-	fields := slices.Clone(d.format.Schema().Fields())
+	d.schema = d.format.Schema()
+	if len(d.meta) == 0 {
+		return d.schema, nil
+	}
+	fields := slices.Clone(d.schema.Fields())
 	for _, i := range d.meta {
 		f := messageSchema.Field(i)
 		if d.format.Schema().HasField(f.Name) {
@@ -60,14 +65,17 @@ func (d *decoder) Decode(ctx context.Context, rec arrow.Record) (pipeline.Decode
 	if err != nil {
 		return pipeline.Decoded{}, err
 	}
-	defer got.Record.Release()
-	out := pipeline.Decoded{Bad: bad(got.Faults)}
+	out := pipeline.Decoded{Record: got.Record, Bad: bad(got.Faults)}
 	if got.Origin != nil {
 		out.Origin = make([]int, len(got.Origin))
 		for i, o := range got.Origin {
 			out.Origin[i] = int(o)
 		}
 	}
+	if len(d.meta) == 0 {
+		return out, nil
+	}
+	defer got.Record.Release()
 	cols := slices.Clone(got.Record.Columns())
 	var made []arrow.Array
 	defer func() {
@@ -209,6 +217,8 @@ func gatherValidity(mem memory.Allocator, col arrow.Array, origin []int32) *memo
 }
 
 func gatherBytes(mem memory.Allocator, col *array.Binary, origin []int32) arrow.Array {
+	var s slab.Slab
+	s.Begin(1, slab.Room(4*len(origin)+4))
 	out := bytesColumn{mem: mem}
 	out.reset()
 	for _, o := range origin {
@@ -218,5 +228,5 @@ func gatherBytes(mem memory.Allocator, col *array.Binary, origin []int32) arrow.
 			out.append(col.Value(int(o)))
 		}
 	}
-	return arrayOf(out.finish(arrow.BinaryTypes.Binary))
+	return arrayOf(out.finish(&s, arrow.BinaryTypes.Binary))
 }

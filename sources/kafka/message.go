@@ -6,6 +6,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/elbo-stream/elbo/internal/kafka"
+	"github.com/elbo-stream/elbo/internal/slab"
 	"github.com/elbo-stream/elbo/pipeline"
 )
 
@@ -46,6 +47,7 @@ type bytesColumn struct {
 	mem     memory.Allocator
 	offsets []int32
 	data    *memory.Buffer
+	reserve int // bytes of data to begin with
 	null    []bool
 	nulls   int
 }
@@ -65,7 +67,7 @@ func (c *bytesColumn) append(v []byte) {
 	}
 	end := at + len(v)
 	if end > c.data.Cap() {
-		c.data.Reserve(max(end, 2*c.data.Cap(), 4096))
+		c.data.Reserve(max(end, 2*c.data.Cap(), c.reserve, 4096))
 	}
 	c.data.ResizeNoShrink(end)
 	copy(c.data.Bytes()[at:], v)
@@ -76,17 +78,19 @@ func (c *bytesColumn) append(v []byte) {
 	}
 }
 
-// finish returns the column and begins the next; the caller owns it.
-func (c *bytesColumn) finish(t arrow.DataType) *array.Data {
+// finish returns the column and begins the next; the caller owns it. Of s it takes
+// the values and the data of one column.
+func (c *bytesColumn) finish(s *slab.Slab, t arrow.DataType) *array.Data {
 	n := len(c.offsets) - 1
+	c.reserve = c.size() + c.size()/8
 	data := c.data
 	c.data = nil
 	if data == nil {
 		data = memory.NewResizableBuffer(c.mem)
 	}
-	buffers := []*memory.Buffer{validity(c.mem, c.null, c.nulls), copied(c.mem, arrow.Int32Traits.CastToBytes(c.offsets)), data}
-	d := array.NewData(t, n, buffers, nil, c.nulls, 0)
-	releaseBuffers(buffers)
+	valid := validity(c.mem, c.null, c.nulls)
+	d := s.Data(t, n, c.nulls, nil, valid, copied(s, arrow.Int32Traits.CastToBytes(c.offsets)), data)
+	releaseBuffers([]*memory.Buffer{valid, data})
 	c.reset()
 	return d
 }
@@ -116,9 +120,8 @@ func validity(mem memory.Allocator, null []bool, nulls int) *memory.Buffer {
 	return b
 }
 
-func copied(mem memory.Allocator, p []byte) *memory.Buffer {
-	b := memory.NewResizableBuffer(mem)
-	b.Resize(len(p))
+func copied(s *slab.Slab, p []byte) *memory.Buffer {
+	b := s.Values(0, len(p))
 	copy(b.Bytes(), p)
 	return b
 }
@@ -131,8 +134,9 @@ func releaseBuffers(buffers []*memory.Buffer) {
 	}
 }
 
-// maxBatchBytes bounds the values of a batch, far below what int32 offsets reach.
-const maxBatchBytes = 64 << 20
+// maxBatchBytes bounds what the messages of a batch hold: memory, as several batches
+// are under way.
+const maxBatchBytes = 16 << 20
 
 // A builder gathers the messages of one partition into batches. It serves one
 // goroutine.
@@ -147,6 +151,10 @@ type builder struct {
 	headerAt   []int32 // where each message's headers begin
 	headerKey  bytesColumn
 	headerVal  bytesColumn
+
+	word      string          // the last topic,
+	words     arrow.ArrayData // as a dictionary
+	noHeaders arrow.ArrayData // what no message has any of
 }
 
 func newBuilder(mem memory.Allocator, rows int) *builder {
@@ -156,6 +164,7 @@ func newBuilder(mem memory.Allocator, rows int) *builder {
 		c.reset()
 	}
 	b.headerAt = append(b.headerAt, 0)
+	b.noHeaders = b.items()
 	return b
 }
 
@@ -194,15 +203,19 @@ func (b *builder) finish(tp kafka.TopicPartition, epoch, first, next int64) *pip
 	if next-first != int64(n) {
 		batch.Positions = append(make([]int64, 0, n), b.offsets...)
 	}
+	var s slab.Slab
+	s.Begin(7, slab.Room(n)+3*slab.Room(4*n+4)+slab.Room(4*n)+2*slab.Room(8*n))
+	valid := validity(b.mem, b.noTime, b.noTimes)
 	cols := []arrow.Array{
-		constantWord(b.mem, tp.Topic, n),
-		int32Column(b.mem, tp.Partition, n),
-		fixedColumn(b.mem, messageSchema.Field(2).Type, b.offsets, nil),
-		fixedColumn(b.mem, messageSchema.Field(3).Type, b.times, validity(b.mem, b.noTime, b.noTimes)),
-		arrayOf(b.key.finish(arrow.BinaryTypes.Binary)),
-		b.headers(n),
-		arrayOf(b.value.finish(arrow.BinaryTypes.Binary)),
+		b.topic(&s, tp.Topic, n),
+		partitionColumn(&s, tp.Partition, n),
+		s.Array(messageSchema.Field(2).Type, n, 0, nil, nil, copied(&s, arrow.Int64Traits.CastToBytes(b.offsets))),
+		s.Array(messageSchema.Field(3).Type, n, b.noTimes, nil, valid, copied(&s, arrow.Int64Traits.CastToBytes(b.times))),
+		arrayOf(b.key.finish(&s, arrow.BinaryTypes.Binary)),
+		b.headers(&s, n),
+		arrayOf(b.value.finish(&s, arrow.BinaryTypes.Binary)),
 	}
+	releaseBuffers([]*memory.Buffer{valid})
 	batch.Record = array.NewRecord(messageSchema, cols, int64(n))
 	for _, c := range cols {
 		c.Release()
@@ -216,20 +229,50 @@ func (b *builder) release() {
 	for _, c := range []*bytesColumn{&b.key, &b.value, &b.headerKey, &b.headerVal} {
 		c.release()
 	}
+	b.noHeaders.Release()
+	if b.words != nil {
+		b.words.Release()
+	}
 }
 
-func (b *builder) headers(n int) arrow.Array {
-	entries := len(b.headerKey.offsets) - 1
-	key, value := b.headerKey.finish(arrow.BinaryTypes.String), b.headerVal.finish(arrow.BinaryTypes.Binary)
-	items := array.NewData(headerType, entries, []*memory.Buffer{nil}, []arrow.ArrayData{key, value}, 0, 0)
-	key.Release()
-	value.Release()
-	at := copied(b.mem, arrow.Int32Traits.CastToBytes(b.headerAt))
-	list := array.NewData(messageSchema.Field(5).Type, n, []*memory.Buffer{nil, at}, []arrow.ArrayData{items}, 0, 0)
-	items.Release()
-	at.Release()
+func (b *builder) headers(s *slab.Slab, n int) arrow.Array {
+	items := b.noHeaders
+	if len(b.headerKey.offsets) > 1 {
+		items = b.items()
+		defer items.Release()
+	}
+	at := copied(s, arrow.Int32Traits.CastToBytes(b.headerAt))
 	b.headerAt = append(b.headerAt[:0], 0)
-	return arrayOf(list)
+	return s.Array(messageSchema.Field(5).Type, n, 0, []arrow.ArrayData{items}, nil, at)
+}
+
+// items returns all headers, which the caller owns, and begins anew.
+func (b *builder) items() arrow.ArrayData {
+	n := len(b.headerKey.offsets) - 1
+	var s slab.Slab
+	s.Begin(3, 2*slab.Room(4*n+4))
+	key, value := b.headerKey.finish(&s, arrow.BinaryTypes.String), b.headerVal.finish(&s, arrow.BinaryTypes.Binary)
+	defer key.Release()
+	defer value.Release()
+	return s.Data(headerType, n, 0, []arrow.ArrayData{key, value}, nil)
+}
+
+// topic returns a dictionary column that holds one word n times.
+func (b *builder) topic(s *slab.Slab, word string, n int) arrow.Array {
+	if b.words == nil || b.word != word {
+		if b.words != nil {
+			b.words.Release()
+		}
+		var one slab.Slab
+		one.Begin(1, slab.Room(8))
+		c := bytesColumn{mem: b.mem}
+		c.reset()
+		c.append([]byte(word))
+		b.word, b.words = word, c.finish(&one, arrow.BinaryTypes.String)
+	}
+	d := s.Data(messageSchema.Field(0).Type, n, 0, nil, nil, s.Values(0, n))
+	d.SetDictionary(b.words)
+	return arrayOf(d)
 }
 
 // arrayOf makes an array of d and lets go of d.
@@ -238,39 +281,11 @@ func arrayOf(d *array.Data) arrow.Array {
 	return array.MakeFromData(d)
 }
 
-// constantWord returns a dictionary column that holds one word n times.
-func constantWord(mem memory.Allocator, word string, n int) arrow.Array {
-	index := memory.NewResizableBuffer(mem)
-	index.Resize(n)
-	clear(index.Bytes())
-	defer index.Release()
-	words := bytesColumn{mem: mem}
-	words.reset()
-	words.append([]byte(word))
-	dict := words.finish(arrow.BinaryTypes.String)
-	defer dict.Release()
-	return arrayOf(array.NewDataWithDictionary(messageSchema.Field(0).Type, n, []*memory.Buffer{nil, index}, 0, 0, dict))
-}
-
-func int32Column(mem memory.Allocator, v int32, n int) arrow.Array {
-	b := memory.NewResizableBuffer(mem)
-	b.Resize(4 * n)
+func partitionColumn(s *slab.Slab, v int32, n int) arrow.Array {
+	b := s.Values(0, 4*n)
 	all := arrow.Int32Traits.CastFromBytes(b.Bytes())
 	for i := range all {
 		all[i] = v
 	}
-	defer b.Release()
-	return arrayOf(array.NewData(arrow.PrimitiveTypes.Int32, n, []*memory.Buffer{nil, b}, nil, 0, 0))
-}
-
-// fixedColumn returns a column of 64-bit values. It owns valid, which may be nil.
-func fixedColumn(mem memory.Allocator, t arrow.DataType, values []int64, valid *memory.Buffer) arrow.Array {
-	b := copied(mem, arrow.Int64Traits.CastToBytes(values))
-	buffers := []*memory.Buffer{valid, b}
-	defer releaseBuffers(buffers)
-	nulls := 0
-	if valid != nil {
-		nulls = array.UnknownNullCount
-	}
-	return arrayOf(array.NewData(t, len(values), buffers, nil, nulls, 0))
+	return s.Array(arrow.PrimitiveTypes.Int32, n, 0, nil, nil, b)
 }

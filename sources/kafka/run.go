@@ -48,7 +48,9 @@ func (r *reading) loop(ctx context.Context) error {
 	}
 	r.fetcher = kafka.NewFetcher(r.cluster, r.c.Fetch)
 	defer r.fetcher.Close()
-	r.builders = builderPool{mem: r.c.Allocator, rows: r.c.BatchRows}
+	pieces := &recycler{mem: r.c.Allocator}
+	defer pieces.close()
+	r.builders = builderPool{mem: pieces, rows: r.c.BatchRows}
 	defer r.forget()
 	r.flush = time.NewTimer(time.Hour)
 	defer r.flush.Stop()
@@ -412,11 +414,13 @@ const endPatience = 3 * time.Second
 // source still there. It asks the sinks to hurry when only they are awaited.
 func (r *reading) finished() (bool, error) {
 	r.mu.Lock()
-	var wait []kafka.TopicPartition
 	read, behind := true, int64(0)
-	for tp, p := range r.parts {
+	for _, p := range r.parts {
 		read = read && p.next >= p.target && !p.lost
-		if p.committed < p.next {
+	}
+	var wait []kafka.TopicPartition
+	for tp, p := range r.parts {
+		if read && p.committed < p.next {
 			wait = append(wait, tp)
 			behind += p.next - p.committed
 		}

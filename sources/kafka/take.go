@@ -12,9 +12,21 @@ import (
 	"github.com/elbo-stream/elbo/internal/kafka"
 )
 
-// linger is how long messages wait for more of their partition, so that a busy
-// topic comes in large batches: every batch costs the same whatever is in it.
-const linger = 10 * time.Millisecond
+// Messages wait for more of their partition, so that a busy topic comes in large
+// batches: every batch costs the same whatever is in it. The wait is linger, or
+// lingerBehind where the log is known to hold more.
+const (
+	linger       = 10 * time.Millisecond
+	lingerBehind = 100 * time.Millisecond
+)
+
+// until is when what was gathered of p has waited for long enough.
+func (p *part) until() time.Time {
+	if p.read < p.edge {
+		return p.since.Add(lingerBehind)
+	}
+	return p.since.Add(linger)
+}
 
 // take gathers the messages of a chunk and yields batches that are full. It owns c.
 func (r *reading) take(c *kafka.Chunk) error {
@@ -62,9 +74,9 @@ func (r *reading) take(c *kafka.Chunk) error {
 	if p.builder.len() >= r.c.BatchRows || r.c.UntilEnd && p.read >= p.target {
 		return r.give(p, p.read)
 	}
-	if r.flushAt.IsZero() {
-		r.flushAt = p.since.Add(linger)
-		r.flush.Reset(linger)
+	if at := p.until(); r.flushAt.IsZero() || at.Before(r.flushAt) {
+		r.flushAt = at
+		r.flush.Reset(max(time.Until(at), time.Microsecond))
 	}
 	return nil
 }
@@ -77,9 +89,9 @@ func (r *reading) due() error {
 		if p.builder == nil {
 			continue
 		}
-		if left := linger - now.Sub(p.since); left > 0 {
-			if r.flushAt.IsZero() || p.since.Add(linger).Before(r.flushAt) {
-				r.flushAt = p.since.Add(linger)
+		if at := p.until(); at.After(now) {
+			if r.flushAt.IsZero() || at.Before(r.flushAt) {
+				r.flushAt = at
 			}
 			continue
 		}

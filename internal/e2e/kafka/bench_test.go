@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -162,6 +163,46 @@ func perRow(b *testing.B, f func() int64) {
 	b.ReportMetric(float64(rows)/float64(b.N), "rows/op")
 }
 
+// steady counts the allocations of a run behind its first rows, which find
+// everything to be made: connections, buffers, tables.
+type steady struct {
+	mu           sync.Mutex
+	rows, from   int64
+	first, last  uint64
+	allocs, over int64
+}
+
+const warmRows = benchRows / 4
+
+// hooks reports rows as they are written.
+func (s *steady) hooks() pipeline.Hooks {
+	s.rows, s.from = 0, 0
+	return pipeline.Hooks{Written: func(_ string, rows int64, _ time.Duration) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		before := s.rows
+		s.rows += rows
+		switch {
+		case before < warmRows && s.rows >= warmRows:
+			s.from, s.first = s.rows, mallocs()
+		case before < benchRows-warmRows && s.rows >= benchRows-warmRows:
+			s.last = mallocs()
+			s.allocs += int64(s.last - s.first)
+			s.over += s.rows - s.from
+		}
+	}}
+}
+
+func (s *steady) report(b *testing.B) {
+	b.ReportMetric(float64(s.allocs)/float64(max(s.over, 1)), "steady-allocs/row")
+}
+
+func mallocs() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
+}
+
 // nothing is a sink that keeps nothing.
 type nothing struct{ n uint64 }
 
@@ -208,15 +249,16 @@ func BenchmarkOverhead(b *testing.B) {
 	}{{"json", "json", doc}, {"arrow", "arrow", ipc}} {
 		b.Run("elbo/"+c.name, func(b *testing.B) {
 			addr := cluster(b)
+			var count steady
 			perRow(b, func() int64 {
-				n := int64(0)
 				cfg := pipeline.Config{Source: reader(b, addr, c.topic, c.format, ""), Sinks: []pipeline.NamedSink{{Sink: &nothing{}}},
-					Hooks: pipeline.Hooks{Written: func(_ string, rows int64, _ time.Duration) { n += rows }}}
+					Hooks: count.hooks()}
 				if _, err := pipeline.Run(b.Context(), cfg); err != nil {
 					b.Fatal(err)
 				}
-				return n
+				return count.rows
 			})
+			count.report(b)
 		})
 	}
 	type row map[string]any
@@ -317,6 +359,7 @@ func BenchmarkScore(b *testing.B) {
 	for _, d := range []sink.Delivery{sink.AtLeastOnce, sink.ExactlyOnce, sink.EffectivelyOnce} {
 		b.Run(string(d), func(b *testing.B) {
 			addr := cluster(b)
+			var count steady
 			perRow(b, func() int64 {
 				group++
 				out, err := sink.New(sink.Config{Cluster: own.Config{Brokers: []string{addr}}, Topic: "out", Delivery: d,
@@ -327,13 +370,14 @@ func BenchmarkScore(b *testing.B) {
 				}
 				cfg := pipeline.Config{Source: reader(b, addr, "json", doc, fmt.Sprintf("bench-%d-%d", os.Getpid(), group)),
 					Operators: []pipeline.NamedOperator{{Name: "score", Operator: score.New(score.Config{Model: m, Top: -1})}},
-					Sinks:     []pipeline.NamedSink{{Name: "out", Sink: out}}}
+					Sinks:     []pipeline.NamedSink{{Name: "out", Sink: out}}, Hooks: count.hooks()}
 				stats, err := pipeline.Run(b.Context(), cfg)
 				if err != nil {
 					b.Fatal(err)
 				}
 				return stats.Written["out"]
 			})
+			count.report(b)
 		})
 	}
 }

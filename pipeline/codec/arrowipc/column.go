@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/bitutil"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
+	"github.com/elbo-stream/elbo/internal/slab"
 	"github.com/elbo-stream/elbo/pipeline/codec"
 )
 
@@ -107,20 +108,21 @@ type column struct {
 	floats  []float32 // elements of a list
 }
 
-// begin makes room for rows rows.
-func (c *column) begin(mem memory.Allocator, rows int) {
-	c.mem, c.rows, c.used = mem, rows, 0
-	c.values = memory.NewResizableBuffer(mem)
-	switch c.kind {
-	case kindBytes:
-		c.values.Resize(4 * (rows + 1))
+// size is how many bytes the values of rows rows take.
+func (c *column) size(rows int) int {
+	if c.kind == kindBytes {
+		rows++ // offsets have an end too
+	}
+	return c.bytesOf(rows)
+}
+
+// begin makes room for rows rows, whose values it owns.
+func (c *column) begin(mem memory.Allocator, values *memory.Buffer, rows int) {
+	c.mem, c.rows, c.used, c.values = mem, rows, 0, values
+	if c.kind == kindBytes {
 		c.offsets()[0] = 0
 		c.data = memory.NewResizableBuffer(mem)
 		c.data.Resize(c.reserve)
-	case kindBool:
-		c.values.Resize((rows + 7) / 8)
-	default:
-		c.values.Resize(c.bytesOf(rows))
 	}
 }
 
@@ -485,20 +487,18 @@ func exact[D float32 | float64, S int32 | uint32 | int64 | uint64](dst []D, src 
 }
 
 // finish returns the first rows rows, which the caller owns, and gives up the rest.
-func (c *column) finish(rows int) arrow.Array {
+func (c *column) finish(s *slab.Slab, rows int) arrow.Array {
 	defer c.drop()
 	nulls := 0
 	if c.valid != nil {
 		nulls = rows - bitutil.CountSetBits(c.valid.Bytes(), 0, rows)
 	}
-	buffers := []*memory.Buffer{c.valid, c.values}
-	var children []arrow.ArrayData
 	switch c.kind {
 	case kindBytes:
 		c.used = int(c.offsets()[rows])
 		c.data.ResizeNoShrink(c.used)
 		c.reserve = c.used + c.used/8
-		buffers = append(buffers, c.data)
+		return s.Array(c.typ, rows, nulls, nil, c.valid, c.values, c.data)
 	case kindList:
 		elem := c.typ.(*arrow.FixedSizeListType).Elem()
 		inList := 0
@@ -507,16 +507,15 @@ func (c *column) finish(rows int) arrow.Array {
 		}
 		child := array.NewData(elem, rows*c.width, []*memory.Buffer{c.inList, c.values}, nil, inList, 0)
 		defer child.Release()
-		children, buffers = []arrow.ArrayData{child}, buffers[:1]
+		return s.Array(c.typ, rows, nulls, []arrow.ArrayData{child}, c.valid)
 	}
-	data := array.NewData(c.typ, rows, buffers, children, nulls, 0)
-	defer data.Release()
-	return array.MakeFromData(data)
+	return s.Array(c.typ, rows, nulls, nil, c.valid, c.values)
 }
 
 // drop gives up what begin and later calls have allocated.
 func (c *column) drop() {
-	for _, b := range []**memory.Buffer{&c.values, &c.valid, &c.data, &c.inList} {
+	c.values = nil // the slab's
+	for _, b := range []**memory.Buffer{&c.valid, &c.data, &c.inList} {
 		if *b != nil {
 			(*b).Release()
 			*b = nil

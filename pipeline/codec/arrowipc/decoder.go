@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/elbo-stream/elbo/internal/slab"
 	"github.com/elbo-stream/elbo/pipeline/codec"
 )
 
@@ -23,6 +24,7 @@ type decoder struct {
 	*Format
 	mem     memory.Allocator
 	columns []*column
+	slab    slab.Slab
 
 	last  []byte // the schema that was read last, and its plan
 	plan  *plan
@@ -88,14 +90,8 @@ func (d *decoder) Decode(ctx context.Context, values *array.Binary) (codec.Decod
 	if total > math.MaxInt32 {
 		return codec.Decoded{}, fmt.Errorf("%d rows in one batch of messages", total)
 	}
-	for _, c := range d.columns {
-		c.begin(d.mem, total)
-	}
-	defer func() {
-		for _, c := range d.columns {
-			c.drop()
-		}
-	}()
+	d.begin(total)
+	defer d.drop()
 	origin := make([]int32, 0, total)
 	for k := 0; k < len(d.parts); {
 		if ctx.Err() != nil {
@@ -114,11 +110,32 @@ func (d *decoder) Decode(ctx context.Context, values *array.Binary) (codec.Decod
 	}
 	columns := make([]arrow.Array, len(d.columns))
 	for i, c := range d.columns {
-		columns[i] = c.finish(len(origin))
-		defer columns[i].Release()
+		columns[i] = c.finish(&d.slab, len(origin))
 	}
 	out.Record = array.NewRecord(d.schema, columns, int64(len(origin)))
+	for _, c := range columns {
+		c.Release()
+	}
 	return out, nil
+}
+
+// begin makes room for rows rows.
+func (d *decoder) begin(rows int) {
+	bytes := 0
+	for _, c := range d.columns {
+		bytes += slab.Room(c.size(rows))
+	}
+	d.slab.Begin(len(d.columns), bytes)
+	for i, c := range d.columns {
+		c.begin(d.mem, d.slab.Values(i, c.size(rows)), rows)
+	}
+}
+
+// drop gives up what is not part of a record.
+func (d *decoder) drop() {
+	for _, c := range d.columns {
+		c.drop()
+	}
 }
 
 func isProblem(err error) bool {
@@ -357,7 +374,9 @@ func (dict *dictionary) add(v *vector) error {
 	if v.field.typ.ID() == arrow.LARGE_STRING {
 		c.typ = arrow.BinaryTypes.String
 	}
-	c.begin(memory.DefaultAllocator, v.rows)
+	values := memory.NewResizableBuffer(memory.DefaultAllocator)
+	values.Resize(c.size(v.rows))
+	c.begin(memory.DefaultAllocator, values, v.rows)
 	defer c.drop()
 	if err := c.append(0, v.rows, v, nil); err != nil {
 		return err

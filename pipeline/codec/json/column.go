@@ -7,6 +7,8 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/bitutil"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/elbo-stream/elbo/internal/slab"
 )
 
 // kind is what values become.
@@ -89,49 +91,42 @@ type column struct {
 	element []byte // all of inList
 }
 
-// begin makes room for rows rows.
-func (c *column) begin(mem memory.Allocator, rows int) {
+// size is how many bytes the values of rows rows take.
+func (c *column) size(rows int) int {
+	switch c.kind {
+	case kindFloat64, kindInt64, kindTime:
+		return 8 * rows
+	case kindBool:
+		return (rows + 7) / 8
+	case kindString, kindBinary:
+		return 4 * (rows + 1)
+	}
+	return 4 * rows * max(c.width, 1)
+}
+
+// begin makes room for rows rows in a slab.
+func (c *column) begin(mem memory.Allocator, s *slab.Slab, rows int) {
 	c.mem, c.rows, c.nulls, c.used = mem, rows, 0, 0
+	c.values = s.Values(c.place, c.size(rows))
+	b := c.values.Bytes()
 	switch c.kind {
 	case kindFloat32, kindList:
-		c.values = c.apart(4 * rows * max(c.width, 1))
-		c.f32 = arrow.Float32Traits.CastFromBytes(c.values.Bytes())
+		c.f32 = arrow.Float32Traits.CastFromBytes(b)
 	case kindFloat64:
-		c.values = c.apart(8 * rows)
-		c.f64 = arrow.Float64Traits.CastFromBytes(c.values.Bytes())
+		c.f64 = arrow.Float64Traits.CastFromBytes(b)
 	case kindInt64, kindTime:
-		c.values = c.apart(8 * rows)
-		c.i64 = arrow.Int64Traits.CastFromBytes(c.values.Bytes())
+		c.i64 = arrow.Int64Traits.CastFromBytes(b)
 	case kindInt32:
-		c.values = c.apart(4 * rows)
-		c.i32 = arrow.Int32Traits.CastFromBytes(c.values.Bytes())
+		c.i32 = arrow.Int32Traits.CastFromBytes(b)
 	case kindBool:
-		c.values = c.apart((rows + 7) / 8)
-		c.bits = c.values.Bytes()
+		c.bits = b
 	case kindString, kindBinary:
-		c.values = c.apart(4 * (rows + 1))
-		c.i32 = arrow.Int32Traits.CastFromBytes(c.values.Bytes())
+		c.i32 = arrow.Int32Traits.CastFromBytes(b)
 		c.i32[0] = 0
 		c.data = memory.NewResizableBuffer(mem)
 		c.data.Resize(c.reserve)
 		c.bytes = c.data.Bytes()
 	}
-}
-
-// apart returns a buffer of n bytes. Large ones begin at some distance from a page:
-// rows are written across all columns, and if the same row of each had the same
-// place in its page, the columns would push each other out of the nearest cache.
-func (c *column) apart(n int) *memory.Buffer {
-	const line, page = 64, 4096
-	b := memory.NewResizableBuffer(c.mem)
-	if n < page {
-		b.Resize(n)
-		return b
-	}
-	skip := line * c.place % page
-	b.Resize(skip + n)
-	defer b.Release()
-	return memory.SliceBuffer(b, skip, n)
 }
 
 // room returns n bytes for the value of row r, of which keep then tells how many
@@ -200,14 +195,12 @@ func (c *column) setElement(r, i int, v float32, null bool) {
 }
 
 // finish returns the first rows rows, which the caller owns, and gives up the rest.
-func (c *column) finish(rows int) arrow.Array {
-	buffers := []*memory.Buffer{c.valid, c.values}
-	var children []arrow.ArrayData
+func (c *column) finish(s *slab.Slab, rows int) (out arrow.Array) {
 	switch c.kind {
 	case kindString, kindBinary:
 		c.data.ResizeNoShrink(c.used)
-		buffers = append(buffers, c.data)
 		c.reserve = c.used + c.used/8
+		out = s.Array(c.typ, rows, c.nulls, nil, c.valid, c.values, c.data)
 	case kindList:
 		elem := c.typ.(*arrow.FixedSizeListType).Elem()
 		nulls := 0
@@ -216,19 +209,18 @@ func (c *column) finish(rows int) arrow.Array {
 		}
 		child := array.NewData(elem, rows*c.width, []*memory.Buffer{c.inList, c.values}, nil, nulls, 0)
 		defer child.Release()
-		children = []arrow.ArrayData{child}
-		buffers = buffers[:1]
+		out = s.Array(c.typ, rows, c.nulls, []arrow.ArrayData{child}, c.valid)
+	default:
+		out = s.Array(c.typ, rows, c.nulls, nil, c.valid, c.values)
 	}
-	data := array.NewData(c.typ, rows, buffers, children, c.nulls, 0)
-	defer data.Release()
-	out := array.MakeFromData(data)
 	c.drop()
 	return out
 }
 
 // drop gives up what begin and later calls have allocated.
 func (c *column) drop() {
-	for _, b := range []**memory.Buffer{&c.values, &c.valid, &c.data, &c.inList} {
+	c.values = nil // the slab's
+	for _, b := range []**memory.Buffer{&c.valid, &c.data, &c.inList} {
 		if *b != nil {
 			(*b).Release()
 			*b = nil

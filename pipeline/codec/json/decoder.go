@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
+	"github.com/elbo-stream/elbo/internal/slab"
 	"github.com/elbo-stream/elbo/pipeline/codec"
 )
 
@@ -31,6 +32,7 @@ type decoder struct {
 	err   error
 
 	scratch []byte
+	slab    slab.Slab
 }
 
 func newDecoder(f *Format, mem memory.Allocator) *decoder {
@@ -61,14 +63,8 @@ func (d *decoder) Release() { d.scratch = nil }
 // Decode reads one document of each value that is not null.
 func (d *decoder) Decode(ctx context.Context, values *array.Binary) (out codec.Decoded, err error) {
 	n := values.Len() - values.NullN()
-	for _, c := range d.columns {
-		c.begin(d.mem, n)
-	}
-	defer func() {
-		for _, c := range d.columns {
-			c.drop()
-		}
-	}()
+	d.begin(n)
+	defer d.drop()
 	d.at = 0
 	for i := range values.Len() {
 		if i%1024 == 0 && ctx.Err() != nil {
@@ -94,11 +90,32 @@ func (d *decoder) Decode(ctx context.Context, values *array.Binary) (out codec.D
 	}
 	columns := make([]arrow.Array, len(d.columns))
 	for i, c := range d.columns {
-		columns[i] = c.finish(d.at)
-		defer columns[i].Release()
+		columns[i] = c.finish(&d.slab, d.at)
 	}
 	out.Record = array.NewRecord(d.schema, columns, int64(d.at))
+	for _, c := range columns {
+		c.Release()
+	}
 	return out, nil
+}
+
+// begin makes room for n rows.
+func (d *decoder) begin(n int) {
+	bytes := 0
+	for _, c := range d.columns {
+		bytes += slab.Room(c.size(n))
+	}
+	d.slab.Begin(len(d.columns), bytes)
+	for _, c := range d.columns {
+		c.begin(d.mem, &d.slab, n)
+	}
+}
+
+// drop gives up what is not part of a record.
+func (d *decoder) drop() {
+	for _, c := range d.columns {
+		c.drop()
+	}
 }
 
 // value reads one value into the row at d.at. Otherwise d.class and d.err say why

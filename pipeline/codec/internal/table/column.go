@@ -7,6 +7,8 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/bitutil"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/elbo-stream/elbo/internal/slab"
 )
 
 // Kind is what the values of a column are.
@@ -86,49 +88,42 @@ type Column struct {
 	element []byte         // all of inList
 }
 
-// begin makes room for rows rows.
-func (c *Column) begin(mem memory.Allocator, rows int) {
+// size is how many bytes the values of rows rows take.
+func (c *Column) size(rows int) int {
+	switch c.Kind {
+	case Float64, Int64, Time:
+		return 8 * rows
+	case Bool:
+		return (rows + 7) / 8
+	case String, Binary:
+		return 4 * (rows + 1)
+	}
+	return 4 * rows * max(c.Width, 1)
+}
+
+// begin makes room for rows rows in a slab.
+func (c *Column) begin(mem memory.Allocator, s *slab.Slab, rows int) {
 	c.mem, c.rows = mem, rows
+	c.values = s.Values(c.place, c.size(rows))
+	b := c.values.Bytes()
 	switch c.Kind {
 	case Float32, List:
-		c.values = c.apart(4 * rows * max(c.Width, 1))
-		c.F32 = arrow.Float32Traits.CastFromBytes(c.values.Bytes())
+		c.F32 = arrow.Float32Traits.CastFromBytes(b)
 	case Float64:
-		c.values = c.apart(8 * rows)
-		c.F64 = arrow.Float64Traits.CastFromBytes(c.values.Bytes())
+		c.F64 = arrow.Float64Traits.CastFromBytes(b)
 	case Int64, Time:
-		c.values = c.apart(8 * rows)
-		c.I64 = arrow.Int64Traits.CastFromBytes(c.values.Bytes())
+		c.I64 = arrow.Int64Traits.CastFromBytes(b)
 	case Int32:
-		c.values = c.apart(4 * rows)
-		c.I32 = arrow.Int32Traits.CastFromBytes(c.values.Bytes())
+		c.I32 = arrow.Int32Traits.CastFromBytes(b)
 	case Bool:
-		c.values = c.apart((rows + 7) / 8)
-		c.Bits = c.values.Bytes()
+		c.Bits = b
 	case String, Binary:
-		c.values = c.apart(4 * (rows + 1))
-		c.offsets = arrow.Int32Traits.CastFromBytes(c.values.Bytes())
+		c.offsets = arrow.Int32Traits.CastFromBytes(b)
 		c.offsets[0] = 0
 		c.data = memory.NewResizableBuffer(mem)
 		c.data.Resize(c.reserve)
 		c.bytes = c.data.Bytes()
 	}
-}
-
-// apart returns a buffer of n bytes. Large ones begin at some distance from a page:
-// rows are written across all columns, and if the same row of each had the same
-// place in its page, the columns would push each other out of the nearest cache.
-func (c *Column) apart(n int) *memory.Buffer {
-	const line, page = 64, 4096
-	b := memory.NewResizableBuffer(c.mem)
-	if n < page {
-		b.Resize(n)
-		return b
-	}
-	skip := line * c.place % page
-	b.Resize(skip + n)
-	defer b.Release()
-	return memory.SliceBuffer(b, skip, n)
 }
 
 // Store makes a copy of b the value of row r, of a String or Binary.
@@ -225,19 +220,17 @@ func ones(mem memory.Allocator, n int) *memory.Buffer {
 }
 
 // finish returns the first rows rows, which the caller owns, and gives up the rest.
-func (c *Column) finish(rows int) arrow.Array {
+func (c *Column) finish(s *slab.Slab, rows int) (out arrow.Array) {
 	nulls := 0
 	if c.bits != nil {
 		nulls = rows - bitutil.CountSetBits(c.bits, 0, rows)
 	}
-	buffers := []*memory.Buffer{c.valid, c.values}
-	var children []arrow.ArrayData
 	switch c.Kind {
 	case String, Binary:
 		used := int(c.offsets[rows])
 		c.data.ResizeNoShrink(used)
-		buffers = append(buffers, c.data)
 		c.reserve = used + used/8
+		out = s.Array(c.Type, rows, nulls, nil, c.valid, c.values, c.data)
 	case List:
 		elem := c.Type.(*arrow.FixedSizeListType).Elem()
 		inList := 0
@@ -246,19 +239,18 @@ func (c *Column) finish(rows int) arrow.Array {
 		}
 		child := array.NewData(elem, rows*c.Width, []*memory.Buffer{c.inList, c.values}, nil, inList, 0)
 		defer child.Release()
-		children = []arrow.ArrayData{child}
-		buffers = buffers[:1]
+		out = s.Array(c.Type, rows, nulls, []arrow.ArrayData{child}, c.valid)
+	default:
+		out = s.Array(c.Type, rows, nulls, nil, c.valid, c.values)
 	}
-	data := array.NewData(c.Type, rows, buffers, children, nulls, 0)
-	defer data.Release()
-	out := array.MakeFromData(data)
 	c.drop()
 	return out
 }
 
 // drop gives up what begin and later calls have allocated.
 func (c *Column) drop() {
-	for _, b := range []**memory.Buffer{&c.values, &c.valid, &c.data, &c.inList} {
+	c.values = nil // the slab's
+	for _, b := range []**memory.Buffer{&c.valid, &c.data, &c.inList} {
 		if *b != nil {
 			(*b).Release()
 			*b = nil

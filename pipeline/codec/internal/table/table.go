@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
+	"github.com/elbo-stream/elbo/internal/slab"
 	"github.com/elbo-stream/elbo/pipeline/codec"
 )
 
@@ -29,6 +30,7 @@ type Table struct {
 	Row     int // where the message that is read goes
 
 	schema *arrow.Schema
+	slab   slab.Slab
 }
 
 // New returns a table of columns of types that KindOf knows.
@@ -60,14 +62,8 @@ func Schema(columns []codec.Column) *arrow.Schema {
 func (t *Table) Decode(ctx context.Context, mem memory.Allocator, values *array.Binary,
 	read func(message []byte) (codec.Class, error)) (out codec.Decoded, err error) {
 	n := values.Len() - values.NullN()
-	for _, c := range t.Columns {
-		c.begin(mem, n)
-	}
-	defer func() {
-		for _, c := range t.Columns {
-			c.drop()
-		}
-	}()
+	t.begin(mem, n)
+	defer t.drop()
 	t.Row = 0
 	for i := range values.Len() {
 		if i%1024 == 0 && ctx.Err() != nil {
@@ -97,11 +93,32 @@ func (t *Table) Decode(ctx context.Context, mem memory.Allocator, values *array.
 	}
 	arrays := make([]arrow.Array, len(t.Columns))
 	for i, c := range t.Columns {
-		arrays[i] = c.finish(t.Row)
-		defer arrays[i].Release()
+		arrays[i] = c.finish(&t.slab, t.Row)
 	}
 	out.Record = array.NewRecord(t.schema, arrays, int64(t.Row))
+	for _, a := range arrays {
+		a.Release()
+	}
 	return out, nil
+}
+
+// begin makes room for n rows.
+func (t *Table) begin(mem memory.Allocator, n int) {
+	bytes := 0
+	for _, c := range t.Columns {
+		bytes += slab.Room(c.size(n))
+	}
+	t.slab.Begin(len(t.Columns), bytes)
+	for _, c := range t.Columns {
+		c.begin(mem, &t.slab, n)
+	}
+}
+
+// drop gives up what is not part of a record.
+func (t *Table) drop() {
+	for _, c := range t.Columns {
+		c.drop()
+	}
 }
 
 // undo makes the current row valid again in every column.
