@@ -14,24 +14,44 @@ import (
 // gigabytes, which ends the process. So an answer is walked through before it is
 // decoded, after the same struct tags that kafka-go goes by.
 
+// shapes holds the shapes of the answers that a connection has seen. Nil holds none.
+type shapes map[shapeKey]*shape
+
+// A shapeKey names an answer.
+type shapeKey struct {
+	key     protocol.ApiKey
+	version int16
+}
+
 // check reports whether the lengths in an answer's frame (see readFrame) fit into it.
-func check(frame []byte, version int16, key protocol.ApiKey) error {
-	_, empty, err := protocol.ReadResponse(bytes.NewReader([]byte{0, 0, 0, 4, 0, 0, 0, 1}), key, version)
-	if empty == nil { // kafka-go makes the message before it misses its fields
-		return err
-	}
-	typ := reflect.TypeOf(empty).Elem()
-	flexible := isFlexible(typ, version)
-	s, err := shapeOf(typ, version, flexible)
+func (all shapes) check(frame []byte, version int16, key protocol.ApiKey) error {
+	s, err := all.of(shapeKey{key, version})
 	if err != nil {
 		return err
 	}
 	r := fieldReader{b: frame[8:]}
-	if flexible {
+	if s.flexible {
 		r.tags()
 	}
 	s.walk(&r)
 	return r.err()
+}
+
+// of returns the shape of an answer.
+func (all shapes) of(k shapeKey) (*shape, error) {
+	if s := all[k]; s != nil {
+		return s, nil
+	}
+	_, empty, err := protocol.ReadResponse(bytes.NewReader([]byte{0, 0, 0, 4, 0, 0, 0, 1}), k.key, k.version)
+	if empty == nil { // kafka-go makes the message before it misses its fields
+		return nil, err
+	}
+	typ := reflect.TypeOf(empty).Elem()
+	s, err := shapeOf(typ, k.version, isFlexible(typ, k.version))
+	if err == nil && all != nil {
+		all[k] = s
+	}
+	return s, err
 }
 
 // A shape is how a type lies on the wire in one version.

@@ -33,6 +33,7 @@ type live struct {
 	*protocol.Conn
 	versions map[protocol.ApiKey]span // what the broker speaks
 	renew    time.Time                // when the login ends; zero means never
+	seen     shapes
 }
 
 // A span is the first and the last version of a request.
@@ -187,7 +188,7 @@ func (cl *Cluster) dial(ctx context.Context, addr string) (*live, error) {
 
 // greet asks for the broker's versions and logs in.
 func (cl *Cluster) greet(ctx context.Context, pc *protocol.Conn, addr, host string) (*live, error) {
-	l := &live{Conn: pc}
+	l := &live{Conn: pc, seen: shapes{}}
 	if err := l.limit(ctx, func() (err error) { l.versions, err = askVersions(pc, cl.c.ClientID); return err }); err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("connected, but no answer within %v: is it a Kafka broker, and its port for clients? %w", cl.c.DialTimeout, err)
@@ -348,7 +349,11 @@ func exchange(rw io.ReadWriter, version int16, clientID string, m protocol.Messa
 	if err != nil {
 		return nil, err
 	}
-	return decodeFrame(frame, version, m.ApiKey())
+	var seen shapes
+	if l, ok := rw.(*live); ok {
+		seen = l.seen
+	}
+	return decodeFrame(frame, version, m.ApiKey(), seen)
 }
 
 // readFrame reads an answer to the request ownCorrelation, with its length in front.
@@ -372,9 +377,9 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return frame, nil
 }
 
-// decodeFrame decodes an answer.
-func decodeFrame(frame []byte, version int16, key protocol.ApiKey) (protocol.Message, error) {
-	err := check(frame, version, key)
+// decodeFrame decodes an answer. Seen may be nil.
+func decodeFrame(frame []byte, version int16, key protocol.ApiKey, seen shapes) (protocol.Message, error) {
+	err := seen.check(frame, version, key)
 	var m protocol.Message
 	if err == nil {
 		_, m, err = protocol.ReadResponse(bytes.NewReader(frame), key, version)

@@ -161,6 +161,7 @@ type framer struct {
 	headers []kafka.Header
 	numbers [3][]byte // text of partition, offset and row
 	schema  []byte    // text of the schema's id
+	m       message   // the last one
 }
 
 func newFramer(o *output, source kafka.TopicPartition, parts int) (*framer, error) {
@@ -225,13 +226,14 @@ func (f *framer) frame(rows *rowReader, lo, hi int, give func(*message) error) e
 	if f.value, err = f.enc.Append(f.value[:0], lo, hi); err != nil {
 		return &encodeError{fmt.Errorf("row %d: %w", lo, err)}
 	}
-	m := message{value: f.value, timestamp: rows.timestamp(lo), from: rows.place(lo)}
+	m := &f.m
+	*m = message{value: f.value, timestamp: rows.timestamp(lo), from: rows.place(lo)}
 	if hi == lo+1 {
 		f.keyText, m.key = rows.keyOf(lo, f.keyText)
 	}
 	m.to = kafka.TopicPartition{Topic: f.c.Topic, Partition: f.route(m.key)}
 	m.headers = f.headersOf(rows, lo, m.from)
-	return give(&m)
+	return give(m)
 }
 
 // route returns the output's partition. It depends on the row alone, so that a
