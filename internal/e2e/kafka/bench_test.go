@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -283,6 +284,8 @@ func BenchmarkOverhead(b *testing.B) {
 			return n
 		})
 	})
+	b.Run("confluent-kafka-go and encoding-json", func(b *testing.B) { confluent(b, cluster(b), "json", "json") })
+	b.Run("confluent-kafka-go alone", func(b *testing.B) { confluent(b, cluster(b), "json", "count") })
 	b.Run("kafka-go Reader and encoding-json", func(b *testing.B) {
 		addr := cluster(b)
 		perRow(b, func() int64 {
@@ -293,6 +296,32 @@ func BenchmarkOverhead(b *testing.B) {
 			return n
 		})
 	})
+}
+
+// confluent reads with confluent-kafka-go, in a process of its own that counts its
+// processor time.
+func confluent(b *testing.B, addr, topic, how string) {
+	b.Helper()
+	bin := filepath.Join(b.TempDir(), "confluent")
+	build := exec.Command("go", "build", "-o", bin, ".")
+	build.Dir, build.Env = "peers/confluent", append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Skipf("SKIPPED: confluent-kafka-go cannot be built here (run in %s): %v: %s", build.Dir, err, out)
+	}
+	var rows, used float64
+	for b.Loop() {
+		out, err := exec.Command(bin, addr, topic, fmt.Sprint(benchRows), how).Output()
+		var n, us float64
+		if err == nil {
+			_, err = fmt.Sscan(string(out), &n, &us)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		rows, used = rows+n, used+us
+	}
+	b.ReportMetric(used/rows, "us-cpu/row")
+	b.ReportMetric(rows/b.Elapsed().Seconds(), "rows/s")
 }
 
 // readAll reads a partition with kafka-go's Reader.
