@@ -24,6 +24,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 	"github.com/segmentio/kafka-go"
+	twmb "github.com/twmb/avro"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -33,6 +34,7 @@ import (
 	"github.com/elbo-stream/elbo/pipeline"
 	"github.com/elbo-stream/elbo/pipeline/codec"
 	"github.com/elbo-stream/elbo/pipeline/codec/arrowipc"
+	"github.com/elbo-stream/elbo/pipeline/codec/avro"
 	"github.com/elbo-stream/elbo/pipeline/codec/json"
 	sink "github.com/elbo-stream/elbo/sinks/kafka"
 	source "github.com/elbo-stream/elbo/sources/kafka"
@@ -51,7 +53,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(benchBroker) == "" {
 		os.Exit(m.Run())
 	}
-	f, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "json", "arrow", "out", "live", "live-out"))
+	f, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "json", "avro", "arrow", "out", "live", "live-out"))
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -116,6 +118,10 @@ func fill(addr string) error {
 		fields = append(fields, arrow.Field{Name: c.Name, Type: c.Type, Nullable: true})
 	}
 	schema := arrow.NewSchema(fields, nil)
+	avros, err := avroMessages()
+	if err != nil {
+		return err
+	}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	defer b.Release()
 	for i := range benchRows {
@@ -126,6 +132,7 @@ func fill(addr string) error {
 			b.Field(f).(*array.Float32Builder).Append(v)
 		}
 		cl.Produce(context.Background(), &kgo.Record{Topic: "json", Value: append(doc, '}')}, done)
+		cl.Produce(context.Background(), &kgo.Record{Topic: "avro", Value: avros[i%len(avros)]}, done)
 		if (i+1)%256 == 0 || i+1 == benchRows {
 			rec := b.NewRecord()
 			var msg bytes.Buffer
@@ -139,6 +146,35 @@ func fill(addr string) error {
 		}
 	}
 	return errors.Join(cl.Flush(context.Background()), first)
+}
+
+// avroSchema is that of the JSON documents.
+func avroSchema() string {
+	s := `{"type":"record","name":"Row","fields":[{"name":"id","type":"string"},{"name":"ts","type":"long"}`
+	for i := range 32 {
+		s += fmt.Sprintf(`,{"name":"f%d","type":"float"}`, i)
+	}
+	return s + "]}"
+}
+
+// avroMessages returns messages without a header.
+func avroMessages() ([][]byte, error) {
+	s, err := twmb.Parse(avroSchema())
+	if err != nil {
+		return nil, err
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	all := make([][]byte, 4096)
+	for i := range all {
+		row := map[string]any{"id": fmt.Sprintf("%012d", i), "ts": int64(1700000000000 + i)}
+		for f := range 32 {
+			row[fmt.Sprint("f", f)] = float32(rng.NormFloat64())
+		}
+		if all[i], err = s.Encode(row); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // cpu is the processor time that this process has used.
@@ -244,10 +280,14 @@ func BenchmarkOverhead(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	bare, err := avro.New(b.Context(), avro.Config{Columns: benchColumns(), Schema: avroSchema(), Framing: avro.Bare})
+	if err != nil {
+		b.Fatal(err)
+	}
 	for _, c := range []struct {
 		name, topic string
 		format      codec.Format
-	}{{"json", "json", doc}, {"arrow", "arrow", ipc}} {
+	}{{"json", "json", doc}, {"avro", "avro", bare}, {"arrow", "arrow", ipc}} {
 		b.Run("elbo/"+c.name, func(b *testing.B) {
 			addr := cluster(b)
 			var count steady
