@@ -40,10 +40,12 @@ func (a *app) runVerb() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if f.untilEnd {
-				if s, ok := run.Source.(interface{ UntilEnd() }); ok {
+			if s, ok := run.Source.(interface{ UntilEnd() }); ok { // others end by themselves
+				if f.untilEnd {
 					s.UntilEnd()
-				} // others end by themselves
+				} else {
+					a.say("%s runs until Ctrl-C; --until-end would stop where its topics end now", args[0])
+				}
 			}
 			counts := &counter{}
 			run.Operators = append(run.Operators, pipeline.NamedOperator{Name: "count", Operator: counts})

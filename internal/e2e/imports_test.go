@@ -88,7 +88,7 @@ var table = []room{
 	{path: "internal/slab", libs: []string{arrow}},
 	{path: "internal/parquetio", may: []string{"internal/durable"},
 		libs: []string{arrow, parquet, "github.com/klauspost/compress", "github.com/pierrec/lz4"}},
-	{path: "internal/kafka", libs: []string{"github.com/segmentio/kafka-go", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
+	{path: "internal/kafka", may: []string{"internal/hint"}, libs: []string{"github.com/segmentio/kafka-go", "github.com/klauspost/compress", "github.com/pierrec/lz4"},
 		testsMay: []string{"internal/kafka/...", "internal/e2e/..."}, testLibs: []string{franz}},
 	// Only tests import it: a broker, a proxy, a judge.
 	{path: "internal/kafka/kafkatest", may: []string{"internal/kafka"}, libs: []string{franz}},
@@ -101,7 +101,7 @@ var table = []room{
 		testsMay: []string{"pipeline", "operators/score", "sources/generate"}},
 	{path: "internal/cli", may: []string{"pipeline/...", "operators/...", "sources/...", "sinks/...", "vae/...", "internal/..."},
 		libs: []string{arrow, "github.com/spf13", "golang.org/x/term", yaml}},
-	{path: "internal/e2e/...", may: []string{"..."}, libs: []string{arrow, "github.com/spf13", franz,
+	{path: "internal/e2e/...", may: []string{"..."}, libs: []string{arrow, "github.com/spf13", "github.com/twmb/avro", franz,
 		"golang.org/x/sys/unix", "github.com/segmentio/kafka-go"}},
 	{path: "cmd/elbo", may: []string{"internal/cli"}, testsMay: []string{"..."}, testLibs: []string{parquet}},
 	// No part of the program: the broker of the streaming example is franz-go's fake one.

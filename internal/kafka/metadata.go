@@ -10,6 +10,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/metadata"
+
+	"github.com/elbo-stream/elbo/internal/hint"
 )
 
 // A topic is what is known of a topic.
@@ -307,18 +309,27 @@ func (cl *Cluster) Topics(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// topicPatience is how long a topic may be unknown that was made just now.
+const topicPatience = 4 * time.Second
+
 // Partitions asks how many partitions a topic has. While the topic is being created
 // it waits, for RequestTimeout at most; a topic that is not there is an error that
-// is kafka.UnknownTopicOrPartition.
+// is kafka.UnknownTopicOrPartition and says which topic may have been meant.
 func (cl *Cluster) Partitions(ctx context.Context, topic string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, cl.c.RequestTimeout)
 	defer cancel()
+	began := time.Now()
 	for n := 0; ; n++ {
 		counts, faults, err := cl.partitionCounts(ctx, []string{topic})
 		if err == nil {
 			err = faults[topic]
 		}
-		if !isLeaderError(err) {
+		unknown := errors.Is(err, kafka.UnknownTopicOrPartition)
+		if !isLeaderError(err) && !(unknown && time.Since(began) < topicPatience) {
+			if unknown {
+				all, _ := cl.Topics(ctx) // for the hint alone
+				err = fmt.Errorf("it is not there%s; create it first: %w", hint.DidYouMean(topic, all), err)
+			}
 			return counts[topic], err
 		}
 		if sleep(ctx, pause(n)) != nil {

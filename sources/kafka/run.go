@@ -151,6 +151,11 @@ func (r *reading) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, t := range r.c.Topics {
+		if _, err := c.Partitions(ctx, t); err != nil {
+			return errors.Join(fmt.Errorf("topic %q: %w", t, err), c.Close())
+		}
+	}
 	r.cluster = c
 	topics := func(ctx context.Context) ([]string, error) { return r.topics(ctx, c) }
 	if r.c.Group == "" {
