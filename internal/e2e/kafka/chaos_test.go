@@ -181,14 +181,6 @@ func chaos(t *testing.T, d sink.Delivery, static bool) {
 		failed += m.failed
 	}
 	seen := output(t, brokers, "out", rows) // what the last drain wrote too
-	twice := 0
-	for _, n := range seen {
-		if n > 1 {
-			twice++
-		}
-	}
-	t.Logf("%d runs (%d failed), %d faults, %d rows, %d of them twice", runs, failed, faults.Load(), len(seen), twice)
-	if len(seen) != rows || twice > 0 {
-		t.Errorf("lost %d rows, doubled %d", rows-len(seen), twice)
-	}
+	t.Logf("%d runs (%d failed), %d faults", runs, failed, faults.Load())
+	once(t, seen, rows)
 }

@@ -42,6 +42,12 @@ func start(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, []string) {
 	return f, f.ListenAddrs()
 }
 
+// startQuick returns a broker that takes short sessions.
+func startQuick(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, []string) {
+	t.Helper()
+	return start(t, append(opts, kfake.GroupMinSessionTimeout(time.Second))...)
+}
+
 // produce writes n records with ids from first on, by franz-go.
 func produce(t testing.TB, brokers []string, topic string, first, n int) {
 	t.Helper()
