@@ -1,19 +1,16 @@
 package kafka_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	stdjson "encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -25,10 +22,8 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 	"github.com/segmentio/kafka-go"
 	twmb "github.com/twmb/avro"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/elbo-stream/elbo/internal/e2e/child"
 	own "github.com/elbo-stream/elbo/internal/kafka"
 	"github.com/elbo-stream/elbo/operators/score"
 	"github.com/elbo-stream/elbo/pipeline"
@@ -46,45 +41,16 @@ import (
 // of this one is elbo's alone. They report microseconds of it for each row
 // (us-cpu/row), which the clock does not: the broker works on the same cores.
 
-const benchBroker = "ELBO_BENCH_BROKER"
-
-// TestMain becomes the broker when it is told to.
-func TestMain(m *testing.M) {
-	if os.Getenv(benchBroker) == "" {
-		os.Exit(m.Run())
-	}
-	f, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "json", "avro", "arrow", "out", "live", "live-out"))
-	if err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	fmt.Println(f.ListenAddrs()[0])
-	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent is gone
-}
-
 // benchRows is how many rows of 32 numbers a topic holds.
 const benchRows = 400_000
 
 // benchCluster starts the broker and fills its topics once.
 var benchCluster = sync.OnceValues(func() (string, error) {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), benchBroker+"=1")
-	if _, err := cmd.StdinPipe(); err != nil {
-		return "", err
-	}
-	out, err := cmd.StdoutPipe()
+	_, addrs, err := startBroker("bench")
 	if err != nil {
 		return "", err
 	}
-	if _, err := child.Start(cmd); err != nil {
-		return "", err
-	}
-	addr, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		return "", err
-	}
-	addr = strings.TrimSpace(addr)
-	return addr, fill(addr)
+	return addrs[0], fill(addrs[0])
 })
 
 func benchColumns() []codec.Column {
