@@ -131,6 +131,9 @@ type faults struct {
 	dropOnDrain   bool // count what is in flight at a drain as written
 	skipWrong     bool // spare a sink one row too many after a restart
 	commitEarly   bool // forget that dead letters must be durable too
+	oldPositions  bool // spare a sink by its position at an earlier assignment
+	ignoreSeals   bool // do not tell sinks that a partition is given up
+	deadUnasked   bool // let a source start where the dead letters may lack rows
 }
 
 // withDefaults fills in every zero value.

@@ -204,7 +204,8 @@ type Assigner interface {
 type Place struct {
 	Mark Mark // the smallest position of those that have one
 	// Some says that a sink has a position, and Mark.Next is valid; All that every
-	// sink has, so that the source starts there whatever it committed itself.
+	// sink has, so that the source starts there whatever it committed itself. Dead
+	// letters that are no LetterWriter have none.
 	Some, All bool
 }
 

@@ -13,6 +13,12 @@ func (c Config) Plant(name string) Config {
 		c.faults.skipWrong = true
 	case "commit before dead letters":
 		c.faults.commitEarly = true
+	case "keep old positions":
+		c.faults.oldPositions = true
+	case "ignore seals":
+		c.faults.ignoreSeals = true
+	case "overlook dead letters":
+		c.faults.deadUnasked = true
 	default:
 		panic("pipeline: no fault " + name)
 	}

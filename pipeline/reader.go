@@ -67,12 +67,15 @@ func (e *engine) findStart(ctx context.Context) error {
 // its own, and notes what each one is to be spared.
 func (e *engine) place(ctx context.Context, parts []Mark) ([]Place, error) {
 	places := make([]Place, len(parts))
+	// Dead letters of their own hold what the source has committed, see findStart:
+	// it must not begin behind that.
+	all := e.dead == nil || e.cfg.faults.deadUnasked
 	for i, p := range parts {
-		places[i] = Place{Mark: Mark{Partition: p.Partition, Epoch: p.Epoch}, All: true}
+		places[i] = Place{Mark: Mark{Partition: p.Partition, Epoch: p.Epoch}, All: all}
 	}
 	for _, l := range e.lanes {
 		if l == e.dead {
-			continue // it is asked for nothing, see findStart
+			continue // it is asked for nothing
 		}
 		var marks []Mark
 		if l.marks != nil {
@@ -87,6 +90,7 @@ func (e *engine) place(ctx context.Context, parts []Mark) ([]Place, error) {
 		l.mu.Lock()
 		for i := range places {
 			at := slices.IndexFunc(marks, func(m Mark) bool { return m.Partition == parts[i].Partition })
+			old, again := l.held[parts[i].Partition]
 			delete(l.held, parts[i].Partition)
 			if at < 0 {
 				places[i].All = false
@@ -94,6 +98,9 @@ func (e *engine) place(ctx context.Context, parts []Mark) ([]Place, error) {
 			}
 			m := Mark{Partition: parts[i].Partition, Epoch: parts[i].Epoch, Next: marks[at].Next}
 			l.held[m.Partition] = m
+			if again && e.cfg.faults.oldPositions {
+				l.held[m.Partition] = Mark{Partition: m.Partition, Epoch: m.Epoch, Next: old.Next}
+			}
 			if !places[i].Some || m.Next < places[i].Mark.Next {
 				places[i].Mark.Next = m.Next
 			}

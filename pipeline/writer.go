@@ -122,7 +122,7 @@ func (e *engine) hand(j *job) {
 		}
 		lost := e.cfg.faults.dropOnDrain && e.drained.Load()
 		switch {
-		case j.batch.Seal && l.seals != nil:
+		case j.batch.Seal && l.seals != nil && !e.cfg.faults.ignoreSeals:
 			deliveries[i] = delivery{mark: j.batch.Mark, load: ld}
 			ld.lanes.Add(1)
 		case rec != nil && !l.spared(j.batch) && !lost:
