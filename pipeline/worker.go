@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -166,6 +167,12 @@ func checkDecoded(d Decoded, messages int64, schema *arrow.Schema) error {
 	for _, b := range d.Bad {
 		if b.Message <= last || int64(b.Message) >= messages {
 			return fmt.Errorf("named bad message %d behind message %d, of %d", b.Message, last, messages)
+		}
+		if b.Err == nil {
+			return fmt.Errorf("named bad message %d without an error", b.Message)
+		}
+		if _, has := slices.BinarySearch(d.Origin, b.Message); has || d.Origin == nil {
+			return fmt.Errorf("made rows of message %d, which it calls bad", b.Message)
 		}
 		last = b.Message
 	}
