@@ -53,6 +53,14 @@ type delivery struct {
 	load    *load
 }
 
+// what says what the lane does with the delivery, for errors.
+func (d delivery) what() string {
+	if d.rec == nil {
+		return fmt.Sprintf("seal partition %q at %d", d.mark.Partition, d.mark.Next)
+	}
+	return fmt.Sprintf("write batch %d (partition %q, rows %d to %d)", d.n, d.mark.Partition, d.first, d.mark.Next)
+}
+
 func (d delivery) release() {
 	if d.rec != nil {
 		d.rec.Release()
@@ -156,8 +164,7 @@ func (e *engine) drive(ctx context.Context, l *lane) {
 	for d := range l.queue {
 		if ctx.Err() == nil {
 			if err := e.deliver(ctx, l, d); err != nil {
-				e.fail(fmt.Errorf("sink %s: write batch %d (partition %q, rows %d to %d): %w",
-					l.name, d.n, d.mark.Partition, d.first, d.mark.Next, err))
+				e.fail(fmt.Errorf("sink %s: %s: %w", l.name, d.what(), err))
 			}
 		}
 		d.release()
