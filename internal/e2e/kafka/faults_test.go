@@ -194,18 +194,35 @@ func TestPoison(t *testing.T) {
 // records reads n committed records of a topic.
 func records(t testing.TB, brokers []string, topic string, n int) []*kgo.Record {
 	t.Helper()
+	var all []*kgo.Record
+	readUntil(t, brokers, topic, func(r *kgo.Record) bool {
+		all = append(all, r)
+		return len(all) >= n
+	})
+	return all
+}
+
+// readUntil gives committed records of a topic to f until it says that it is enough,
+// or none has come for 20 s.
+func readUntil(t testing.TB, brokers []string, topic string, f func(*kgo.Record) (enough bool)) {
+	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	var all []*kgo.Record
-	for len(all) < n && ctx.Err() == nil {
-		all = append(all, cl.PollFetches(ctx).Records()...)
+	for enough := false; !enough; {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		recs := cl.PollFetches(ctx).Records()
+		cancel()
+		if len(recs) == 0 {
+			t.Errorf("topic %s: nothing more came for 20 s", topic)
+			return
+		}
+		for _, r := range recs {
+			enough = f(r) || enough
+		}
 	}
-	return all
 }
 
 // TestAllPoison is F14: a topic of nothing but bad messages ends the run within the

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -54,6 +55,7 @@ func (c *Client) ask(ctx context.Context, r request, out *wireSchema) error {
 	told := time.Duration(0)
 	for wait := firstPause; ; wait = min(2*wait, lastPause) {
 		err := c.try(ctx, r, out)
+		left := time.Duration(math.MaxInt64) // of the grace
 		var p *passing
 		switch {
 		case err == nil:
@@ -64,7 +66,7 @@ func (c *Client) ask(ctx context.Context, r request, out *wireSchema) error {
 			if unknown.IsZero() {
 				unknown, wait = time.Now(), firstPause // it is there, and may know soon
 			}
-			if time.Since(unknown) >= r.grace {
+			if left = r.grace - time.Since(unknown); left <= 0 {
 				return fmt.Errorf("%s: %w", r.what, err)
 			}
 		case errors.As(err, &p):
@@ -72,7 +74,7 @@ func (c *Client) ask(ctx context.Context, r request, out *wireSchema) error {
 		default:
 			return fmt.Errorf("%s: %w", r.what, err)
 		}
-		d := wait/2 + time.Duration(c.c.jitter()*float64(wait/2))
+		d := min(wait/2+time.Duration(c.c.jitter()*float64(wait/2)), left)
 		if p != nil {
 			d = max(d, min(p.after, lastPause))
 		}

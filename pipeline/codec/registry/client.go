@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type Client struct {
 	ids        table[int32]
 	versions   map[version]*Schema
 	registered table[registration]
+	spent      []time.Time // when graces ended in vain, within unknownFor
 }
 
 type version struct {
@@ -114,6 +116,31 @@ func (c *Client) Close() {
 	}
 }
 
+// mostGraces is how many ids may be waited for in vain within unknownFor: a topic of
+// garbage, in which each message names another id, does not stand still for each.
+const mostGraces = 3
+
+// grace is how long the next id may be unknown.
+func (c *Client) grace() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spent = slices.DeleteFunc(c.spent, func(at time.Time) bool { return time.Since(at) > unknownFor })
+	if len(c.spent) >= mostGraces {
+		return 0
+	}
+	return c.c.Grace
+}
+
+// spend notes that a grace was in vain.
+func (c *Client) spend(err error) {
+	if !errors.Is(err, ErrUnknownSchema) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spent = append(c.spent, time.Now())
+}
+
 // Schema returns the schema with an id, and all that it refers to.
 func (c *Client) Schema(ctx context.Context, id int32) (*Schema, error) {
 	return once(ctx, c, c.ids, id, func() (*Schema, error) {
@@ -123,7 +150,8 @@ func (c *Client) Schema(ctx context.Context, id int32) (*Schema, error) {
 		if c.c.Dir != "" {
 			got, err = c.file(strconv.Itoa(int(id)), name)
 		} else {
-			err = c.ask(ctx, request{what: name, path: "/schemas/ids/" + strconv.Itoa(int(id)), grace: c.c.Grace}, &got)
+			err = c.ask(ctx, request{what: name, path: "/schemas/ids/" + strconv.Itoa(int(id)), grace: c.grace()}, &got)
+			c.spend(err)
 		}
 		if err != nil {
 			return nil, err

@@ -179,6 +179,30 @@ func TestUnknown(t *testing.T) {
 	})
 }
 
+// TestGarbage: when every message names another id, most are not waited for.
+func TestGarbage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := registrytest.New()
+		c := client(t, r, nil)
+		begin := time.Now()
+		for id := range int32(1000) {
+			if _, err := c.Schema(t.Context(), 1000+id); !errors.Is(err, registry.ErrUnknownSchema) {
+				t.Fatalf("schema %d: %v", 1000+id, err)
+			}
+		}
+		if d := time.Since(begin); d < 15*time.Second || d > 20*time.Second {
+			t.Errorf("1,000 unknown schemas took %v, want three times a grace of 5 s", d)
+		}
+		time.Sleep(2 * time.Minute)
+		id := r.Add("s", registry.Schema{Text: text})
+		r.Hide(id, true)
+		time.AfterFunc(3*time.Second, func() { r.Hide(id, false) })
+		if _, err := c.Schema(t.Context(), id); err != nil {
+			t.Errorf("known after 3 s: %v", err)
+		}
+	})
+}
+
 func TestEndsOnContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := registrytest.New()
