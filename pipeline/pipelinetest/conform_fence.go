@@ -12,20 +12,21 @@ import (
 	"github.com/elbo-stream/elbo/pipeline"
 )
 
-// A FenceTest says how to test what a MarkWriter promises to an Assigner.
-type FenceTest struct {
+// A FenceTest says how to test what a MarkWriter promises to an Assigner. O is
+// whatever its sinks write to.
+type FenceTest[O any] struct {
 	// New returns a sink, bound and attached, on top of what the earlier sinks of
 	// the same outside have left; it is called several times for each. The test
 	// closes it.
-	New func(t *testing.T, outside any) (pipeline.MarkWriter, error)
+	New func(t *testing.T, outside O) (pipeline.MarkWriter, error)
 	// Outside returns a fresh place to write to, empty.
-	Outside func(t *testing.T) any
+	Outside func(t *testing.T) O
 	// Inputs are at least three batches of one partition, each beginning where the
 	// one before ends. Epochs are the test's.
 	Inputs []MarkedBatch
 	// Read returns the rows that are durable, in order. The test releases the
 	// records.
-	Read func(t *testing.T, outside any) []arrow.Record
+	Read func(t *testing.T, outside O) []arrow.Record
 }
 
 // Fence checks that a MarkWriter keeps epochs apart: once Position has been called
@@ -33,7 +34,7 @@ type FenceTest struct {
 // become durable, each row is there once in the end, and Durable counts those that
 // never will as done. It checks Seal and Notify too, of sinks that have them, and
 // waits for them by the clock, at most ten seconds each.
-func Fence(t *testing.T, f FenceTest) {
+func Fence[O any](t *testing.T, f FenceTest[O]) {
 	for _, check := range f.checks() {
 		t.Run(check.name, func(t *testing.T) {
 			if err := check.run(t); err != nil {
@@ -48,7 +49,7 @@ type fenceCheck struct {
 	run  func(*testing.T) error
 }
 
-func (f FenceTest) checks() []fenceCheck {
+func (f FenceTest[O]) checks() []fenceCheck {
 	return []fenceCheck{
 		{"epoch ended by another sink", f.testTakenOver},
 		{"epoch ended by the same sink", f.testBegunAnew},
@@ -59,13 +60,13 @@ func (f FenceTest) checks() []fenceCheck {
 
 // A fenced is a sink in use.
 type fenced struct {
-	f      FenceTest
+	inputs []MarkedBatch
 	sink   pipeline.MarkWriter
 	raised chan struct{} // nil when the sink is no Notifier
 	n      uint64
 }
 
-func (f FenceTest) open(t *testing.T, outside any) (*fenced, error) {
+func (f FenceTest[O]) open(t *testing.T, outside O) (*fenced, error) {
 	sink, err := f.New(t, outside)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func (f FenceTest) open(t *testing.T, outside any) (*fenced, error) {
 			t.Errorf("Close: %v", err)
 		}
 	})
-	s := &fenced{f: f, sink: sink}
+	s := &fenced{inputs: f.Inputs, sink: sink}
 	if n, ok := sink.(pipeline.Notifier); ok {
 		s.raised = make(chan struct{}, 1)
 		n.Notify(func() {
@@ -90,13 +91,13 @@ func (f FenceTest) open(t *testing.T, outside any) (*fenced, error) {
 
 // begin begins an epoch and returns where the sink stands.
 func (s *fenced) begin(epoch int64) (int64, error) {
-	part := s.f.Inputs[0].Mark.Partition
+	part := s.inputs[0].Mark.Partition
 	marks, err := s.sink.Position(context.Background(), []pipeline.Mark{{Partition: part, Epoch: epoch}})
 	if err != nil {
 		return 0, fmt.Errorf("position: %w", err)
 	}
 	if len(marks) == 0 {
-		return s.f.Inputs[0].First, nil
+		return s.inputs[0].First, nil
 	}
 	if len(marks) != 1 || marks[0].Partition != part {
 		return 0, fmt.Errorf("asked for partition %q, Position returned %v", part, marks)
@@ -107,7 +108,7 @@ func (s *fenced) begin(epoch int64) (int64, error) {
 // write writes the inputs from a position on, up to batch number end, under an
 // epoch.
 func (s *fenced) write(epoch, from int64, end int) error {
-	for _, b := range s.f.Inputs[:end] {
+	for _, b := range s.inputs[:end] {
 		if b.Mark.Next <= from {
 			continue
 		}
@@ -134,7 +135,7 @@ func (s *fenced) flush() error {
 }
 
 // check checks that a reader finds the rows before a position, once each.
-func (f FenceTest) check(t *testing.T, outside any, next int64) error {
+func (f FenceTest[O]) check(t *testing.T, outside O, next int64) error {
 	recs := f.Read(t, outside)
 	got := renderAll(recs)
 	for _, r := range recs {
@@ -152,11 +153,11 @@ func (f FenceTest) check(t *testing.T, outside any, next int64) error {
 	return nil
 }
 
-func (f FenceTest) end() int64 { return f.Inputs[len(f.Inputs)-1].Mark.Next }
+func (f FenceTest[O]) end() int64 { return f.Inputs[len(f.Inputs)-1].Mark.Next }
 
 // testTakenOver lets a second sink take a partition over while the first holds rows
 // of it. Both begin with epoch 1, as sources that count from one do.
-func (f FenceTest) testTakenOver(t *testing.T) error {
+func (f FenceTest[O]) testTakenOver(t *testing.T) error {
 	outside := f.Outside(t)
 	one, err := f.open(t, outside)
 	if err != nil {
@@ -188,7 +189,7 @@ func (f FenceTest) testTakenOver(t *testing.T) error {
 }
 
 // testBegunAnew ends an epoch while rows of it wait.
-func (f FenceTest) testBegunAnew(t *testing.T) error {
+func (f FenceTest[O]) testBegunAnew(t *testing.T) error {
 	outside := f.Outside(t)
 	s, err := f.open(t, outside)
 	if err != nil {
@@ -206,7 +207,7 @@ func (f FenceTest) testBegunAnew(t *testing.T) error {
 }
 
 // testStale writes rows whose epoch has ended before they came.
-func (f FenceTest) testStale(t *testing.T) error {
+func (f FenceTest[O]) testStale(t *testing.T) error {
 	outside := f.Outside(t)
 	s, err := f.open(t, outside)
 	if err != nil {
@@ -225,7 +226,7 @@ func (f FenceTest) testStale(t *testing.T) error {
 }
 
 // testSeal seals a partition, first under an epoch that has ended.
-func (f FenceTest) testSeal(t *testing.T) error {
+func (f FenceTest[O]) testSeal(t *testing.T) error {
 	outside := f.Outside(t)
 	s, err := f.open(t, outside)
 	if err != nil {

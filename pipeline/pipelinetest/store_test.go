@@ -13,25 +13,25 @@ import (
 )
 
 // storeTest returns a FenceTest of a Store's sinks.
-func storeTest(t *testing.T, o StoreOptions) FenceTest {
+func storeTest(t *testing.T, o StoreOptions) FenceTest[*Store] {
 	recs := testRecords(t)
-	return FenceTest{
+	return FenceTest[*Store]{
 		Inputs: []MarkedBatch{
 			{recs[0], 5, pipeline.Mark{Partition: "a", Next: 25}},
 			{recs[1], 25, pipeline.Mark{Partition: "a", Next: 30}}, // with a gap
 			{recs[2], 30, pipeline.Mark{Partition: "a", Next: 63}},
 		},
-		Outside: func(t *testing.T) any {
+		Outside: func(t *testing.T) *Store {
 			store := NewStore()
 			t.Cleanup(store.Release)
 			return store
 		},
-		New: func(t *testing.T, outside any) (pipeline.MarkWriter, error) {
-			sink := outside.(*Store).Open(o)
+		New: func(t *testing.T, outside *Store) (pipeline.MarkWriter, error) {
+			sink := outside.Open(o)
 			return sink, sink.Bind(testSchema)
 		},
-		Read: func(_ *testing.T, outside any) []arrow.Record {
-			recs := outside.(*Store).Records()
+		Read: func(_ *testing.T, outside *Store) []arrow.Record {
+			recs := outside.Records()
 			for _, r := range recs {
 				r.Retain()
 			}
@@ -62,8 +62,8 @@ func TestFenceFindsFaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := storeTest(t, c.o)
 			if c.wrap != nil {
-				f.New = func(t *testing.T, outside any) (pipeline.MarkWriter, error) {
-					sink := outside.(*Store).Open(c.o)
+				f.New = func(t *testing.T, outside *Store) (pipeline.MarkWriter, error) {
+					sink := outside.Open(c.o)
 					return c.wrap(sink), sink.Bind(testSchema)
 				}
 			}
