@@ -105,7 +105,7 @@ type groupSink struct {
 	kind                 string // "exact", "sealing" or "plain"
 	roll, abort          int
 	hold, latency, delay time.Duration
-	sealAll              bool
+	sealAll, race        bool
 }
 
 type memberPlan struct {
@@ -142,7 +142,7 @@ func newGroupScenario(seed uint64) *groupScenario {
 	for i := range 1 + rng.IntN(3) {
 		k := groupSink{kind: kinds[rng.IntN(len(kinds))], roll: rng.IntN(6),
 			hold: time.Duration(rng.IntN(3)*(1+rng.IntN(60))) * time.Millisecond, latency: time.Duration(rng.IntN(30)) * time.Millisecond,
-			delay: time.Duration(rng.IntN(2)*rng.IntN(20)) * time.Millisecond, sealAll: rng.IntN(2) == 0}
+			delay: time.Duration(rng.IntN(2)*rng.IntN(20)) * time.Millisecond, sealAll: rng.IntN(2) == 0, race: rng.IntN(3) == 0}
 		if rng.IntN(3) == 0 {
 			k.abort = 2 + rng.IntN(5)
 		}
@@ -422,7 +422,7 @@ func (w *groupWorld) openSink(i int, power *pipelinetest.Power, m memberPlan) *s
 func (k *sinkOpening) open() pipeline.Sink {
 	if k.kind == "exact" {
 		return k.w.stores[k.index].Open(pipelinetest.StoreOptions{
-			Hold: k.hold, Latency: k.latency, SealAll: k.sealAll, Abort: k.abort, Delay: k.delay, FailAt: k.failAt,
+			Hold: k.hold, Latency: k.latency, SealAll: k.sealAll, Race: k.race, Abort: k.abort, Delay: k.delay, FailAt: k.failAt,
 			OnWrite: k.onWrite, Power: k.power, NoFence: k.w.fault == "no fence", LettersFirst: k.w.fault == "letters first",
 		})
 	}

@@ -74,7 +74,14 @@ func (s *Store) Release() {
 func (s *Store) take(by fence, partition string, batches []stored, o StoreOptions) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.owner[partition] != by && !o.NoFence {
+	owner, next := s.owner[partition], batches[0].first
+	if held, some := s.next[partition]; some {
+		next = held
+	}
+	switch {
+	case o.NoFence:
+	case o.Race && (owner.sink == by.sink && owner != by || batches[0].first != next),
+		!o.Race && owner != by:
 		return false
 	}
 	for _, b := range batches {
@@ -101,6 +108,7 @@ type stored struct {
 	n       uint64
 	rec     arrow.Record
 	letters arrow.Record // nil for most
+	first   int64
 	mark    pipeline.Mark
 }
 
@@ -122,6 +130,9 @@ type StoreOptions struct {
 	// SealAll makes Seal work on all partitions, so that Durable rises at once; it
 	// counts batches of all of them, and one that waits holds it up.
 	SealAll bool
+	// Race makes Position end the epochs of its own sink alone: between two sinks
+	// whoever makes rows durable first wins, and the other one gives its own up.
+	Race bool
 	// Abort makes every commit of that number, and its multiples, fail: its rows
 	// are given up, and the source is told so. 0 is never.
 	Abort   int

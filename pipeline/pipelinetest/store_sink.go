@@ -339,7 +339,7 @@ func (s *StoreSink) accept(n uint64, rec arrow.Record, first int64, mark pipelin
 		return nil, ErrSink
 	}
 	s.written = n
-	b := stored{n: n, rec: rec, mark: mark}
+	b := stored{n: n, rec: rec, first: first, mark: mark}
 	if s.held != nil {
 		b.letters, s.held = s.held.letters, nil
 	}

@@ -41,6 +41,11 @@ func storeTest(t *testing.T, o StoreOptions) FenceTest[*Store] {
 }
 
 func TestStore(t *testing.T) {
+	t.Run("race", func(t *testing.T) {
+		f := storeTest(t, StoreOptions{Race: true})
+		f.Race = true
+		Fence(t, f)
+	})
 	for _, hold := range []time.Duration{0, time.Millisecond} {
 		t.Run(fmt.Sprint("hold ", hold), func(t *testing.T) {
 			Fence(t, storeTest(t, StoreOptions{Hold: hold, Latency: hold}))
@@ -56,6 +61,7 @@ func TestFenceFindsFaults(t *testing.T) {
 		wrap func(*StoreSink) pipeline.MarkWriter
 	}{
 		{"no fence", StoreOptions{NoFence: true}, nil},
+		{"a race between sinks", StoreOptions{Race: true}, nil},
 		{"forgets its position", StoreOptions{}, func(s *StoreSink) pipeline.MarkWriter { return forgetful{s} }},
 		{"aborts in silence", StoreOptions{Abort: 2}, nil},
 	} {
