@@ -148,10 +148,10 @@ func (s *StoreSink) commit(partition string) (failed error) {
 		s.source.Lost(partition, l.epoch) // before anything counts as done
 	}
 	s.finish(batches)
-	if abort {
+	if abort || s.o.Race {
 		return ErrSink
 	}
-	return nil
+	return nil // they are for the new owner to read
 }
 
 // finish counts batches as done.
@@ -413,8 +413,8 @@ func (s *StoreSink) commitAll() error {
 	return errors.Join(errs...)
 }
 
-// Flush makes everything durable. It fails when rows were given up, because the
-// source reads no more.
+// Flush makes everything durable. It fails with ErrSink when rows were given up that
+// nobody may read again, because the source reads no more.
 func (s *StoreSink) Flush(context.Context) error {
 	if !s.use.TryLock() {
 		return errors.New("two calls at once")
