@@ -40,7 +40,7 @@ func program(t testing.TB) string {
 
 const fleetConfig = `
 source:
-  kafka: {brokers: [%s], topics: [in], group: g, instance_id: host-%d, session_timeout: 1500ms, rebalance_timeout: 3s,
+  kafka: {brokers: [%s], topics: [in], group: g, instance_id: "%s", session_timeout: 1500ms, rebalance_timeout: 3s,
           value: {format: json, columns: [id int64, x float64]}}
 sinks:
   - kafka: {brokers: [%s], topic: out, value: json, columns: [id], commit: {interval: 20ms, rows: 1000}}
@@ -53,6 +53,7 @@ type fleet struct {
 	bin, dir string
 	brokers  []string
 	delivery string
+	dynamic  bool // but for process 0, members have no instance id, and leave when they end
 	ps       []*child.Process
 }
 
@@ -68,8 +69,12 @@ func newFleet(t testing.TB, brokers []string, delivery string, members int) *fle
 // run starts process i.
 func (f *fleet) run(i int) {
 	f.t.Helper()
+	id := fmt.Sprint("host-", i)
+	if f.dynamic && i > 0 {
+		id = ""
+	}
 	file, list := filepath.Join(f.dir, fmt.Sprintf("%d.yaml", i)), strings.Join(f.brokers, ", ")
-	if err := os.WriteFile(file, fmt.Appendf(nil, fleetConfig, list, i, list, f.delivery), 0o666); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, fleetConfig, list, id, list, f.delivery), 0o666); err != nil {
 		f.t.Fatal(err)
 	}
 	log, err := os.OpenFile(filepath.Join(f.dir, fmt.Sprintf("%d.log", i)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
