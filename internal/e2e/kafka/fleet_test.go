@@ -43,23 +43,30 @@ source:
   kafka: {brokers: [%s], topics: [in], group: g, instance_id: "%s", session_timeout: 1500ms, rebalance_timeout: 3s,
           value: {format: json, columns: [id int64, x float64]}}
 sinks:
-  - kafka: {brokers: [%s], topic: out, value: json, columns: [id], commit: {interval: 20ms, rows: 1000}}
+  - %s
 delivery: %s
 `
 
-// A fleet is several elbo processes of one group, which copy topic in to topic out.
+// A fleet is several elbo processes of one group, which copy topic in.
 type fleet struct {
 	t        testing.TB
 	bin, dir string
 	brokers  []string
+	sink     string // of the configuration
 	delivery string
 	dynamic  bool // but for process 0, members have no instance id, and leave when they end
 	ps       []*child.Process
 }
 
+// newFleet copies to topic out.
 func newFleet(t testing.TB, brokers []string, delivery string, members int) *fleet {
 	t.Helper()
-	f := &fleet{t: t, bin: program(t), dir: t.TempDir(), brokers: brokers, delivery: delivery, ps: make([]*child.Process, members)}
+	return newFleetTo(t, brokers, "kafka: {brokers: ["+strings.Join(brokers, ", ")+"], topic: out, value: json, columns: [id], commit: {interval: 20ms, rows: 1000}}", delivery, members)
+}
+
+func newFleetTo(t testing.TB, brokers []string, sink, delivery string, members int) *fleet {
+	t.Helper()
+	f := &fleet{t: t, bin: program(t), dir: t.TempDir(), brokers: brokers, sink: sink, delivery: delivery, ps: make([]*child.Process, members)}
 	for i := range f.ps {
 		f.run(i)
 	}
@@ -74,7 +81,7 @@ func (f *fleet) run(i int) {
 		id = ""
 	}
 	file, list := filepath.Join(f.dir, fmt.Sprintf("%d.yaml", i)), strings.Join(f.brokers, ", ")
-	if err := os.WriteFile(file, fmt.Appendf(nil, fleetConfig, list, id, list, f.delivery), 0o666); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, fleetConfig, list, id, f.sink, f.delivery), 0o666); err != nil {
 		f.t.Fatal(err)
 	}
 	log, err := os.OpenFile(filepath.Join(f.dir, fmt.Sprintf("%d.log", i)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)

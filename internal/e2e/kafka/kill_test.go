@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parquet-go/parquet-go"
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
@@ -33,6 +35,65 @@ func TestKills(t *testing.T) {
 			f.settle(rows, fmt.Sprintf("%d kills", kills))
 		})
 	}
+}
+
+// TestKillsToParquet is F6: as TestKills, to files. They are read by parquet-go and
+// verified by elbo.
+func TestKillsToParquet(t *testing.T) {
+	const members, every = 3, 300 * time.Millisecond
+	kills, rows := size(15, 100, 1000), size(100_000, 1_000_000, 10_000_000)
+	_, brokers := startQuick(t)
+	dir := filepath.Join(t.TempDir(), "out")
+	f := newFleetTo(t, brokers, "parquet: {path: "+dir+", roll: {age: 300ms, rows: 20000}}", "exactly_once", members)
+	writing := feed(t, brokers, rows, time.Duration(kills)*every)
+	rng := rand.New(rand.NewPCG(6, 8))
+	for range kills {
+		time.Sleep(every)
+		f.kill(rng.IntN(members))
+	}
+	writing.Wait()
+	for last := time.Now(); time.Since(last) < 30*time.Second && len(parquetIDs(t, dir)) < rows; {
+		time.Sleep(time.Second)
+	}
+	f.end()
+	seen := map[int64]int{}
+	for _, id := range parquetIDs(t, dir) {
+		seen[id]++
+	}
+	twice := 0
+	for _, n := range seen {
+		twice += n - 1
+	}
+	if len(seen) != rows || twice > 0 {
+		t.Errorf("lost %d of %d rows, doubled %d", rows-len(seen), rows, twice)
+	}
+	text, err := exec.Command(f.bin, "verify", dir).CombinedOutput()
+	t.Logf("%d kills; elbo verify: %s", kills, text)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// parquetIDs reads column id of all files under a folder.
+func parquetIDs(t *testing.T, dir string) (all []int64) {
+	t.Helper()
+	type row struct {
+		ID int64 `parquet:"id"`
+	}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".") {
+			return err
+		}
+		rows, err := parquet.ReadFile[row](path)
+		for _, r := range rows {
+			all = append(all, r.ID)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // TestStreamingExample runs what the README says about Kafka, with a broker of the
