@@ -101,7 +101,7 @@ var table = []room{
 		testsMay: []string{"pipeline", "operators/score", "sources/generate"}},
 	{path: "internal/cli", may: []string{"pipeline/...", "operators/...", "sources/...", "sinks/...", "vae/...", "internal/..."},
 		libs: []string{arrow, "github.com/spf13", "golang.org/x/term", yaml}},
-	{path: "internal/e2e/...", may: []string{"..."}, libs: []string{arrow, "github.com/spf13", "github.com/twmb/avro", "google.golang.org/protobuf", "github.com/bufbuild/protocompile", franz,
+	{path: "internal/e2e/...", may: []string{"..."}, libs: []string{arrow, "github.com/spf13", "github.com/twmb/avro", "google.golang.org/protobuf", "github.com/bufbuild/protocompile", parquet, franz,
 		"golang.org/x/sys/unix", "github.com/segmentio/kafka-go"}},
 	{path: "cmd/elbo", may: []string{"internal/cli"}, testsMay: []string{"..."}, testLibs: []string{parquet}},
 	// No part of the program: the broker of the streaming example is franz-go's fake one.
