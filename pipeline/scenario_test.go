@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	scenarioCount = flag.Int("scenarios", 1000, "how many random scenarios TestScenarios runs")
+	scenarioCount = flag.Int("scenarios", defaultScenarios, "how many random scenarios TestScenarios and TestGroups run")
 	scenarioSeed  = flag.Uint64("seed", 0, "run this one scenario only")
 )
 

@@ -128,8 +128,8 @@ func (m *Member) revoked() []*assigned {
 	var some []*assigned
 	for name, h := range m.held {
 		switch {
-		case h.gen != h.part.gen || h.lost:
-			delete(m.held, name)
+		case h.gen != h.part.gen, h.lost && h.part.wanted == m:
+			delete(m.held, name) // begin takes the lost one anew
 		case h.part.wanted != m:
 			some = append(some, h)
 		}
@@ -148,6 +148,7 @@ func (m *Member) giveUp(ctx context.Context, h *assigned, yield func(*pipeline.B
 	if !yield(&pipeline.Batch{Mark: mark, First: h.next, Seal: true}, nil) {
 		return errLeft
 	}
+	defer m.nudge() // other changes may have come meanwhile
 	late := time.NewTimer(m.o.Patience)
 	defer late.Stop()
 	for !m.committed(h) {
