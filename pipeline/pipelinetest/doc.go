@@ -16,6 +16,10 @@
 // the source or sink of one run on top of it. A Power cuts all of them off at the
 // same moment, as a machine that loses its power does.
 //
+// A Group is a Topic for several runs at once: its partitions move between them. A
+// Store is a Table for sinks that write exactly once, with dead letters, positions
+// and epochs that end; Fence is the conformance test of such sinks.
+//
 // The mistake to avoid is reading a Table to see what was written: it holds what
 // is durable, and what was only accepted is gone after a crash.
 package pipelinetest
