@@ -190,6 +190,15 @@ type Attacher interface {
 	Attach(src Source) error
 }
 
+// Committer is an Attacher that may commit the source's positions itself, with its
+// rows; CommitsSource, asked after Attach, says whether it does. The source then
+// waits for nobody else, so every other sink must own its position, and dead letters
+// must be a LetterWriter: what lags behind would be lost in a crash.
+type Committer interface {
+	Attacher
+	CommitsSource() bool
+}
+
 // An Assigner is a Source whose partitions are given to it and taken away while
 // it runs, as a member of a consumer group's are. Assign is called once, before
 // Batches. The source calls place, from within Batches, for partitions that have

@@ -108,7 +108,31 @@ func bind(ctx context.Context, cfg Config) (Plan, error) {
 	if cfg.DeadLetters != nil {
 		errs = append(errs, bindDeadLetters(cfg, p.Source))
 	}
-	return p, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return p, err
+	}
+	return p, checkCommitter(cfg)
+}
+
+// checkCommitter refuses sinks beside one that commits for the source, if they
+// could lose rows by it.
+func checkCommitter(cfg Config) error {
+	for i, s := range cfg.Sinks {
+		if c, ok := s.Sink.(Committer); !ok || !c.CommitsSource() {
+			continue
+		}
+		for _, o := range cfg.Sinks {
+			if _, owns := o.Sink.(MarkWriter); !owns {
+				return fmt.Errorf("sink %s commits the source's positions with its rows, and sink %s has no position of its own: "+
+					"a crash could lose rows of it; run it in a pipeline of its own", s.Name, o.Name)
+			}
+		}
+		if cfg.DeadLetters != nil && cfg.letterSink() != i {
+			return fmt.Errorf("sink %s commits the source's positions with its rows, and the dead letters go elsewhere: "+
+				"a crash could lose some; let that sink take them too", s.Name)
+		}
+	}
+	return nil
 }
 
 func bindSink(s Sink, in *arrow.Schema, src Source) error {

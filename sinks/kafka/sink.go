@@ -44,7 +44,7 @@ var (
 	_ pipeline.LetterWriter = (*Sink)(nil)
 	_ pipeline.Sealer       = (*Sink)(nil)
 	_ pipeline.Notifier     = (*Sink)(nil)
-	_ pipeline.Attacher     = (*Sink)(nil)
+	_ pipeline.Committer    = (*Sink)(nil)
 )
 
 // New checks the configuration. It connects to nothing; the first position or row
@@ -113,6 +113,9 @@ func (s *Sink) Attach(src pipeline.Source) error {
 	}
 	return nil
 }
+
+// CommitsSource says that offsets are part of the transactions.
+func (s *Sink) CommitsSource() bool { return s.c.Delivery == ExactlyOnce }
 
 // Notify sets what is called when Durable has risen.
 func (s *Sink) Notify(raised func()) {
