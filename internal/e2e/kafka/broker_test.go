@@ -90,9 +90,11 @@ func freePorts(t testing.TB) int {
 // TestBrokerRestarts is F9: the brokers are killed and started again, 3 times, 15 in
 // .ci/run, and 50 with ELBO_LONG=1, while two processes copy.
 func TestBrokerRestarts(t *testing.T) {
+	t.Parallel()
 	times := size(3, 15, 50)
 	for _, delivery := range []string{"exactly_once", "effectively_once"} {
 		t.Run(delivery, func(t *testing.T) {
+			t.Parallel()
 			rows := 10_000 * times
 			what := fmt.Sprintf("disk %d %s", freePorts(t), t.TempDir())
 			broker, brokers, err := startBroker(what)

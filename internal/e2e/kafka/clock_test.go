@@ -16,6 +16,7 @@ import (
 // needs a Go whose time.Now looks as expected, rebuilds the standard library, and so
 // runs only with ELBO_TEST_FULL=1 or ELBO_LONG=1.
 func TestClock(t *testing.T) {
+	t.Parallel()
 	if !size(false, true, true) {
 		t.Skip("SKIPPED: clock jumps: set ELBO_TEST_FULL=1, it builds everything anew")
 	}

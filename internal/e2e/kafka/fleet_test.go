@@ -148,13 +148,15 @@ func (f *fleet) settle(rows int, what string) {
 }
 
 // TestFrozen is F7: processes stand still for two sessions, so that others take over,
-// and then go on as if nothing had been. It happens 4 times, 30 in .ci/run, and 100
+// and then go on as if nothing had been. It happens 4 times, 20 in .ci/run, and 100
 // with ELBO_LONG=1.
 func TestFrozen(t *testing.T) {
+	t.Parallel()
 	const members, still = 4, 3 * time.Second
-	times := size(4, 30, 100)
+	times := size(4, 20, 100)
 	for _, delivery := range []string{"exactly_once", "effectively_once"} {
 		t.Run(delivery, func(t *testing.T) {
+			t.Parallel()
 			rows := 10_000 * times
 			_, brokers := startQuick(t)
 			f := newFleet(t, brokers, delivery, members)

@@ -22,6 +22,7 @@ import (
 // through all of it: its memory, descriptors and threads must not grow. It takes
 // ELBO_SOAK (as 8h), or 30 s in .ci/run, where only the rows are judged.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	length, err := time.ParseDuration(os.Getenv("ELBO_SOAK"))
 	if err != nil {
 		if length = size(0, 30*time.Second, 10*time.Minute); length == 0 {
