@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -291,13 +292,19 @@ func run(fsys durable.FS, c parquet.ExactConfig, seed uint64, end int, partition
 // A hookedFS calls a function before one of the calls.
 type hookedFS struct {
 	*pipelinetest.FS
-	calls, at int
-	hook      func()
+	at   int
+	hook func()
+
+	mu    sync.Mutex // two owners may share one
+	calls int
 }
 
 func (f *hookedFS) call() {
+	f.mu.Lock()
 	f.calls++
-	if f.calls == f.at {
+	hit := f.calls == f.at
+	f.mu.Unlock()
+	if hit {
 		f.hook()
 	}
 }
@@ -384,8 +391,9 @@ func TestExactFence(t *testing.T) {
 			err   error
 		}
 		placed := make(chan answer, 1)
+		met := false
 		fsys.hook = func() {
-			fsys.at = -1
+			met = true
 			go func() {
 				marks, err := o.s.Position(context.Background(), []pipeline.Mark{{Partition: "t/0", Epoch: 5000}})
 				placed <- answer{marks, err}
@@ -399,7 +407,7 @@ func TestExactFence(t *testing.T) {
 		if err := o.copy(end, "t/0"); err != nil {
 			t.Fatal(err)
 		}
-		if fsys.at != -1 {
+		if !met {
 			continue
 		}
 		a := <-placed
