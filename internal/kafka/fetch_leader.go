@@ -199,7 +199,8 @@ func (f *Fetcher) takePart(a *undelivered, ask *fetchAsk, got *fetched, next int
 	switch {
 	case got.code == kafka.OffsetOutOfRange:
 		f.leave(p)
-		f.bg.Go(func() { f.measure(p, ask.offset) })
+		at := ask.offset // ask is the request's, which is about to be used again
+		f.bg.Go(func() { f.measure(p, at) })
 		return
 	case got.code != 0:
 		f.seek(p, fmt.Errorf("read partition %s: %w", p.tp, got.code))

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -207,13 +208,16 @@ func mallocs() uint64 {
 }
 
 // nothing is a sink that keeps nothing.
-type nothing struct{ n uint64 }
+type nothing struct{ n atomic.Uint64 }
 
-func (s *nothing) Bind(*arrow.Schema) error                                { return nil }
-func (s *nothing) Write(_ context.Context, n uint64, _ arrow.Record) error { s.n = n; return nil }
-func (s *nothing) Durable() uint64                                         { return s.n }
-func (s *nothing) Flush(context.Context) error                             { return nil }
-func (s *nothing) Close() error                                            { return nil }
+func (s *nothing) Bind(*arrow.Schema) error { return nil }
+func (s *nothing) Write(_ context.Context, n uint64, _ arrow.Record) error {
+	s.n.Store(n)
+	return nil
+}
+func (s *nothing) Durable() uint64             { return s.n.Load() }
+func (s *nothing) Flush(context.Context) error { return nil }
+func (s *nothing) Close() error                { return nil }
 
 func (s *nothing) Seal(context.Context, pipeline.Mark) error { return nil }
 

@@ -84,6 +84,7 @@ func disturb(f *kfake.Cluster, rng *rand.Rand, stop <-chan struct{}, faults *ato
 
 // inject makes the broker answer the next request of a kind with an error.
 func inject(f *kfake.Cluster, rng *rand.Rand) {
+	code := []int16{kerr.ConcurrentTransactions.Code, kerr.CoordinatorLoadInProgress.Code, kerr.UnknownServerError.Code}[rng.IntN(3)]
 	switch rng.IntN(6) {
 	case 0:
 		f.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -104,7 +105,7 @@ func inject(f *kfake.Cluster, rng *rand.Rand) {
 	case 1:
 		f.ControlKey(int16(kmsg.EndTxn), func(r kmsg.Request) (kmsg.Response, error, bool) {
 			res := r.ResponseKind().(*kmsg.EndTxnResponse)
-			res.ErrorCode = []int16{kerr.ConcurrentTransactions.Code, kerr.CoordinatorLoadInProgress.Code, kerr.UnknownServerError.Code}[rng.IntN(3)]
+			res.ErrorCode = code
 			return res, nil, true
 		})
 	case 2:

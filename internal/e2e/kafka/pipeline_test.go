@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -103,6 +104,40 @@ func (j job) config(t testing.TB) pipeline.Config {
 	return pipeline.Config{Source: src, Sinks: []pipeline.NamedSink{{Name: "out", Sink: out}}, CommitInterval: 50 * time.Millisecond}
 }
 
+// situation describes the group g and the topics, for who wonders why nothing moves.
+func situation(t testing.TB, brokers []string) string {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		return err.Error()
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var b strings.Builder
+	groups, err := adm.DescribeGroups(ctx, "g")
+	fmt.Fprintf(&b, "group (error %v):", err)
+	for _, g := range groups.Sorted() {
+		fmt.Fprintf(&b, " %s, %d members", g.State, len(g.Members))
+	}
+	offsets, err := adm.FetchOffsets(ctx, "g")
+	fmt.Fprintf(&b, "; offsets (error %v):", err)
+	for _, o := range offsets.Sorted() {
+		fmt.Fprintf(&b, " %s/%d at %d", o.Topic, o.Partition, o.At)
+	}
+	for _, topic := range []string{"in", "out"} {
+		ends, err := adm.ListEndOffsets(ctx, topic)
+		stable, err2 := adm.ListCommittedOffsets(ctx, topic)
+		fmt.Fprintf(&b, "; %s (errors %v, %v):", topic, err, err2)
+		ends.Each(func(o kadm.ListedOffset) {
+			s, _ := stable.Lookup(topic, o.Partition)
+			fmt.Fprintf(&b, " /%d stable to %d of %d", o.Partition, s.Offset, o.Offset)
+		})
+	}
+	return b.String()
+}
+
 // output reads what read_committed sees of a topic, to the end that it has now.
 func output(t testing.TB, brokers []string, topic string, want int) map[string]int {
 	t.Helper()
@@ -124,7 +159,7 @@ func output(t testing.TB, brokers []string, topic string, want int) map[string]i
 		if len(recs) > 0 {
 			last = time.Now()
 		} else if time.Since(last) > 30*time.Second {
-			t.Errorf("nothing came for 30 s after %d of %d records", n, want)
+			t.Errorf("nothing came for 30 s after %d of %d records: %s", n, want, situation(t, brokers))
 			break
 		}
 		for _, r := range recs {
