@@ -91,7 +91,7 @@ func (j job) config(t testing.TB) pipeline.Config {
 		t.Fatal(err)
 	}
 	src, err := source.New(source.Config{Cluster: kafka.Config{Brokers: j.brokers, Log: log}, Topics: []string{"in"}, Group: "g",
-		Instance: j.instance, Format: format, UntilEnd: j.untilEnd, BatchRows: 500, Log: log, Session: j.session,
+		Instance: j.instance, Format: format, UntilEnd: j.untilEnd, BatchRows: 500, Log: log, Session: j.session, Rebalance: 2 * j.session,
 		Fetch: kafka.FetchConfig{MaxWait: 50 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
