@@ -50,7 +50,7 @@ func TestKafkaCopyByElbo(t *testing.T) {
 			plan.Kill = 2 * time.Second
 			bounceCopy(t, version, 3, elbo(t, "effectively_once", "range"), plan)
 		})
-		t.Run("version="+version+"/effectively once, hard brokers", func(t *testing.T) {
+		t.Run("version="+version+"/effectively once and hard brokers", func(t *testing.T) {
 			if testing.Short() {
 				t.Skip("SKIPPED: effectively_once while brokers are killed (-short)")
 			}
