@@ -31,6 +31,10 @@ type ProducerConfig struct {
 	// before the producer is spent; 0 means 2 minutes. A log forgets which batches it
 	// has only after many times that.
 	Deadline time.Duration
+	// Guard, where it is not nil, is asked right before each request with batches is
+	// written, also when it is written again; its error, which is ErrNotMember, spends
+	// the producer. It must return at once.
+	Guard func() error
 }
 
 func (c ProducerConfig) withDefaults() ProducerConfig {

@@ -170,6 +170,7 @@ func (p *Producer) take(l *outLeader) (until time.Time, ok bool) {
 // send sends one request and sees to what became of each batch.
 func (p *Producer) send(l *outLeader, until time.Time) {
 	rq := &l.request
+	rq.guard = p.cfg.Guard
 	rq.clientID, rq.txnID, rq.timeout = p.c.c.ClientID, p.cfg.TransactionalID, p.c.c.RequestTimeout/2
 	for i := range rq.parts {
 		part := &rq.parts[i]
@@ -184,6 +185,10 @@ func (p *Producer) send(l *outLeader, until time.Time) {
 	ctx, cancel := context.WithDeadline(p.ctx, until)
 	defer cancel()
 	_, err := p.c.AskBroker(ctx, l.id, p.lane, rq)
+	if errors.Is(err, ErrNotMember) {
+		_ = p.fail(err)
+		return
+	}
 	for i := range rq.parts {
 		if part := &rq.parts[i]; err == nil {
 			p.look(ctx, part)

@@ -20,6 +20,7 @@ const produceVersion = 7
 // leader. It writes itself, so that batches go from their writers to the connection
 // without a copy. What became of each batch is in its part.
 type produceRequest struct {
+	guard           func() error // may be nil; see ProducerConfig
 	clientID, txnID string
 	timeout         time.Duration // that the leader may wait for its replicas
 	parts           []producePart
@@ -59,6 +60,11 @@ func (*produceRequest) Required(map[protocol.ApiKey]int16) bool { return true }
 
 // RawExchange sends the batches and reads what became of them.
 func (r *produceRequest) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
+	if r.guard != nil {
+		if err := r.guard(); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.write(rw); err != nil {
 		return nil, err
 	}

@@ -54,6 +54,14 @@ func (s *Sink) beginWriter(ctx context.Context, p pipeline.Mark) (*writer, error
 		tp := sourceOf(p.Partition)
 		cfg.TransactionalID = fmt.Sprintf("%s.%s.%s.%d", s.c.TransactionPrefix, s.up.Group(), tp.Topic, tp.Partition)
 	}
+	if s.c.Delivery == EffectivelyOnce && s.up != nil {
+		cfg.Guard = func() error { // nothing else fences this producer
+			if _, ok := s.up.Member(p.Partition, p.Epoch); !ok {
+				return kafka.ErrNotMember
+			}
+			return nil
+		}
+	}
 	producer, err := kafka.NewProducer(ctx, s.cluster, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("producer of partition %s: %w", p.Partition, err)

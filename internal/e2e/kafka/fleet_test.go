@@ -55,6 +55,7 @@ type fleet struct {
 	sink     string // of the configuration
 	delivery string
 	dynamic  bool // but for process 0, members have no instance id, and leave when they end
+	window   int  // rows that may be there twice
 	ps       []*child.Process
 }
 
@@ -144,12 +145,14 @@ func (f *fleet) settle(rows int, what string) {
 	output(f.t, f.brokers, "out", rows)
 	f.t.Logf("all %d rows were there %v after the last of %s", rows, time.Since(last).Round(100*time.Millisecond), what)
 	f.end()
-	once(f.t, output(f.t, f.brokers, "out", rows), rows)
+	onceBut(f.t, output(f.t, f.brokers, "out", rows), rows, f.window)
 }
 
 // TestFrozen is F7: processes stand still for two sessions, so that others take over,
 // and then go on as if nothing had been. It happens 4 times, 20 in .ci/run, and 100
-// with ELBO_LONG=1.
+// with ELBO_LONG=1. With effectively_once a process that stops between its look at the
+// clock and its write may double what it then writes: what is under way, once in a
+// freeze (docs/kafka.md).
 func TestFrozen(t *testing.T) {
 	t.Parallel()
 	const members, still = 4, 3 * time.Second
@@ -160,6 +163,9 @@ func TestFrozen(t *testing.T) {
 			rows := 10_000 * times
 			_, brokers := startQuick(t)
 			f := newFleet(t, brokers, delivery, members)
+			if delivery == "effectively_once" {
+				f.window = 2000 * times
+			}
 			writing := feed(t, brokers, rows, time.Duration(times)*still/2)
 			rng := rand.New(rand.NewPCG(7, 7))
 			var thaw sync.WaitGroup
