@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/elbo-stream/elbo/internal/durable"
@@ -25,7 +26,7 @@ import (
 // zeros. Nothing in it is code.
 
 const (
-	fileVersion   = "1"
+	fileVersion   = "2"
 	maxHeader     = 64 << 20
 	maxGoldenRows = 64
 )
@@ -42,7 +43,7 @@ type tensorInfo struct {
 }
 
 // tensors lists the tensors of n in the order of the parameter vector.
-func tensors(n *kernel.Net) (names []string, infos []tensorInfo) {
+func (s *Spec) tensors(n *kernel.Net) (names []string, infos []tensorInfo) {
 	at := int64(0)
 	add := func(name string, shape ...int) {
 		size := int64(4)
@@ -63,13 +64,17 @@ func tensors(n *kernel.Net) (names []string, infos []tensorInfo) {
 		}
 	}
 	add("log_sd", n.Features)
+	if s.Mixture != nil {
+		add("mixture.at", s.Mixture.Components, n.Features)
+		add("mixture.log_weight", s.Mixture.Components)
+	}
 	return names, infos
 }
 
 // encode returns the file's bytes with the digest given.
 func (m *Model) encode(digest string) ([]byte, error) {
 	meta := map[string]string{"format": "elbo", "version": fileVersion, "name": m.Name, "sha256": digest}
-	for key, v := range map[string]any{"spec": m.Spec, "calibration": m.Calibration, "training": m.Training, "golden": m.golden} {
+	for key, v := range map[string]any{"spec": m.Spec, "calibration": m.Calibration, "training": m.Training, "members": m.Members, "golden": m.golden} {
 		text, err := json.Marshal(v)
 		if err != nil {
 			return nil, fmt.Errorf("encode %s: %w", key, err)
@@ -83,7 +88,7 @@ func (m *Model) encode(digest string) ([]byte, error) {
 	var header bytes.Buffer
 	header.WriteString(`{"__metadata__":`)
 	header.Write(metaText)
-	names, infos := tensors(m.net)
+	names, infos := m.Spec.tensors(m.net)
 	for i, name := range names {
 		info, err := json.Marshal(infos[i])
 		if err != nil {
@@ -100,7 +105,7 @@ func (m *Model) encode(digest string) ([]byte, error) {
 	}
 	out := binary.LittleEndian.AppendUint64(nil, uint64(header.Len()))
 	out = append(out, header.Bytes()...)
-	for _, v := range m.params {
+	for _, v := range slices.Concat(m.params, m.mixture) {
 		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
 	}
 	return out, nil
@@ -159,7 +164,7 @@ func Load(path string) (*Model, error) {
 	if st.IsDir() {
 		return nil, fmt.Errorf("%s is a folder: %w", path, ErrNotModel)
 	}
-	if st.Size() > 8+maxHeader+4*maxParams {
+	if st.Size() > 8+maxHeader+2*4*maxParams {
 		return nil, fmt.Errorf("%s: %d bytes: %w", path, st.Size(), ErrNotModel)
 	}
 	b, err := os.ReadFile(path)
@@ -187,7 +192,7 @@ func Decode(b []byte) (*Model, error) {
 		return nil, err
 	}
 	m := &Model{Name: meta["name"], digest: meta["sha256"], Calibration: &Calibration{}}
-	for key, dst := range map[string]any{"spec": &m.Spec, "calibration": m.Calibration, "training": &m.Training, "golden": &m.golden} {
+	for key, dst := range map[string]any{"spec": &m.Spec, "calibration": m.Calibration, "training": &m.Training, "members": &m.Members, "golden": &m.golden} {
 		if err := json.Unmarshal([]byte(meta[key]), dst); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
@@ -281,9 +286,10 @@ func checkDigest(b []byte, header int, digest string) error {
 // other.
 func readParams(m *Model, infos map[string]tensorInfo, data []byte) error {
 	net := m.Spec.Net()
-	names, want := tensors(net)
-	if len(infos) != len(names) || len(data) != 4*net.Params {
-		return fmt.Errorf("%d tensors in %d bytes, the network has %d in %d", len(infos), len(data), len(names), 4*net.Params)
+	names, want := m.Spec.tensors(net)
+	total := net.Params + m.Spec.mixtureParams()
+	if len(infos) != len(names) || len(data) != 4*total {
+		return fmt.Errorf("%d tensors in %d bytes, the model has %d in %d", len(infos), len(data), len(names), 4*total)
 	}
 	for i, name := range names {
 		got, ok := infos[name]
@@ -294,9 +300,10 @@ func readParams(m *Model, infos map[string]tensorInfo, data []byte) error {
 			return fmt.Errorf("tensor %q: %v, want %v", name, got, want[i])
 		}
 	}
-	m.params = make([]float32, net.Params)
-	for i := range m.params {
-		m.params[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+	all := make([]float32, total)
+	for i := range all {
+		all[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
 	}
+	m.params, m.mixture = all[:net.Params:net.Params], all[net.Params:]
 	return nil
 }

@@ -19,6 +19,7 @@ type goldenRow struct {
 	Values []any   `json:"values"`
 	Recon  float32 `json:"recon"`
 	KL     float32 `json:"kl"`
+	Score  float32 `json:"score"`
 }
 
 const (
@@ -185,7 +186,7 @@ func (m *Model) scoreGolden() error {
 	}
 	defer release()
 	for r := range m.golden {
-		m.golden[r].Recon, m.golden[r].KL = res.Recon[r], res.KL[r]
+		m.golden[r].Recon, m.golden[r].KL, m.golden[r].Score = res.Recon[r], res.KL[r], res.Score[r]
 		if s := res.Score[r]; s >= maxPart {
 			return fmt.Errorf("the model scores golden row %d, made by itself, beyond %g nats: its weights are too large; train with a smaller rate", r, float64(maxPart))
 		}
@@ -214,7 +215,7 @@ func (m *Model) checkGolden() error {
 	}
 	defer release()
 	for r, g := range m.golden {
-		for _, v := range [][2]float32{{res.Recon[r], g.Recon}, {res.KL[r], g.KL}} {
+		for _, v := range [][2]float32{{res.Recon[r], g.Recon}, {res.KL[r], g.KL}, {res.Score[r], g.Score}} {
 			got, want := float64(v[0]), float64(v[1])
 			if !(math.Abs(got-want) <= goldenTolerance*(1+math.Abs(want))) {
 				return fmt.Errorf("golden row %d scores %g, the file says %g: the weights or this program differ from the ones that made it", r, got, want)

@@ -18,14 +18,18 @@ type Model struct {
 	Name        string // [A-Za-z0-9_.-], for elbo_model
 	Calibration *Calibration
 	Training    Training
+	Members     []Member // the autoencoder, then the mixture if there is one
 
-	params []float32
-	net    *kernel.Net
-	plan   *kernel.Plan // for the process's level
-	bf16   func() *kernel.Plan
-	shift  []float32 // of the plans; see Spec.shift
-	golden []goldenRow
-	digest string // 64 hexadecimal digits, of the file
+	params  []float32
+	mixture []float32 // of the mixture: see kernel.Mixture
+	mix     *kernel.MixturePlan
+	net     *kernel.Net
+	plan    *kernel.Plan // for the process's level
+	bf16    func() *kernel.Plan
+	shift   []float32 // of the plans; see Spec.shift
+	base    float64   // nats that it costs that nothing is new
+	golden  []goldenRow
+	digest  string // 64 hexadecimal digits, of the file
 }
 
 // Training says how a model came to be. It holds no clock time and no speed, so
@@ -56,7 +60,13 @@ type Training struct {
 	ActiveLatents int         `json:"active_latents"`
 	LatentKL      []float64   `json:"latent_kl"` // mean per latent, nats
 	Columns       []ColumnFit `json:"columns"`
-	Warnings      []string    `json:"warnings,omitempty"`
+	// Contamination is the share of anomalies among the training rows that was
+	// declared, LeftOut the number of rows that were left out for it, and LeftOutRows
+	// the places in the table of the strangest of them (counted from 0).
+	Contamination float64  `json:"contamination,omitempty"`
+	LeftOut       int64    `json:"left_out,omitempty"`
+	LeftOutRows   []int64  `json:"left_out_rows,omitempty"`
+	Warnings      []string `json:"warnings,omitempty"`
 }
 
 // A Point of the loss curve: means per row in nats. HeldOut is the negative ELBO
@@ -78,10 +88,25 @@ type ColumnFit struct {
 	SD float64 `json:"sd,omitempty"`
 }
 
-// NewModel joins a valid specification, its parameters (taken over, laid out as
-// Spec.Net says) and what training found. It makes the golden rows.
+// NewModel is Assemble for a model of one member.
 func NewModel(name string, spec Spec, params []float32, cal *Calibration, tr Training) (*Model, error) {
-	m := &Model{Spec: spec, Name: name, params: params, Calibration: cal, Training: tr}
+	return Assemble(Parts{Name: name, Spec: spec, Params: params, Calibration: cal, Training: tr})
+}
+
+// Parts are what a model is made of; Assemble takes them over.
+type Parts struct {
+	Name        string
+	Spec        Spec
+	Params      []float32 // of the network, laid out as Spec.Net says
+	Mixture     []float32 // of the mixture, laid out as kernel.Mixture says; nil without one
+	Members     []Member  // may be empty in a model of one
+	Calibration *Calibration
+	Training    Training
+}
+
+// Assemble joins the parts of a model and makes its golden rows.
+func Assemble(p Parts) (*Model, error) {
+	m := &Model{Spec: p.Spec, Name: p.Name, params: p.Params, mixture: p.Mixture, Members: p.Members, Calibration: p.Calibration, Training: p.Training}
 	if err := m.prepare(); err != nil {
 		return nil, err
 	}
@@ -110,10 +135,16 @@ func (m *Model) prepare() error {
 	if len(m.params) != m.net.Params {
 		return fmt.Errorf("%d parameters, the network has %d", len(m.params), m.net.Params)
 	}
-	for i, v := range m.params {
+	if n := m.Spec.mixtureParams(); len(m.mixture) != n {
+		return fmt.Errorf("%d parameters of the mixture, want %d", len(m.mixture), n)
+	}
+	for i, v := range slices.Concat(m.params, m.mixture) {
 		if v-v != 0 {
 			return fmt.Errorf("parameter %d is %v", i, v)
 		}
+	}
+	if err := m.validateMembers(); err != nil {
+		return err
 	}
 	level, err := kernel.Active()
 	if err != nil {
@@ -121,6 +152,10 @@ func (m *Model) prepare() error {
 	}
 	m.shift = m.Spec.shift()
 	m.plan = kernel.NewPlan(m.net, m.params, m.shift, level)
+	if m.Spec.Mixture != nil {
+		m.mix = kernel.NewMixturePlan(m.Spec.mixtureOf(m.net, m.mixture), m.shift, level)
+	}
+	m.base = m.Spec.NewsBase()
 	m.bf16 = sync.OnceValue(func() *kernel.Plan { return kernel.NewPlan(m.net, m.params, m.shift, kernel.BF16) })
 	return nil
 }
@@ -157,7 +192,7 @@ func (m *Model) ID() string { return m.Name + "@" + m.digest[:12] }
 // Recalibrated returns a copy of m with another name and calibration; it has
 // another digest.
 func (m *Model) Recalibrated(name string, c *Calibration) (*Model, error) {
-	return NewModel(name, m.Spec, m.params, c, m.Training)
+	return Assemble(Parts{name, m.Spec, m.params, m.mixture, m.Members, c, m.Training})
 }
 
 // Size describes how large a model is.
@@ -172,8 +207,12 @@ type Size struct {
 
 // Size returns the model's size.
 func (m *Model) Size() Size {
-	return Size{Parameters: m.net.Params, Bytes: 4 * m.net.Params, MultiplyAdds: m.net.MACs(),
-		Features: m.net.Features, Latent: m.net.Latent}
+	s := Size{Parameters: m.net.Params + len(m.mixture), MultiplyAdds: m.net.MACs(), Features: m.net.Features, Latent: m.net.Latent}
+	if m.Spec.Mixture != nil {
+		s.MultiplyAdds += m.Spec.Mixture.Components * m.net.Features
+	}
+	s.Bytes = 4 * s.Parameters
+	return s
 }
 
 // Params returns the flat parameter vector, which the caller must not change.

@@ -39,6 +39,7 @@ type Packer struct {
 	shift    []float32 // of each feature; nil means none
 	features int
 	inputs   int
+	watches  []watch
 	sparse   bool // some inputs are often zero in a whole tile
 }
 
@@ -51,6 +52,7 @@ func (s *Spec) newPacker(schema *arrow.Schema, shift []float32) (*Packer, error)
 	p := &Packer{spec: s, norms: s.norms(), shift: shift, sparse: shift != nil}
 	p.norms.add(shift)
 	p.features, p.inputs = s.Inputs()
+	p.watches = s.watches()
 	p.level, _ = kernel.Active() // an error is the model's to report; all levels pack the same bits
 	feature, indicator := 0, p.features
 	var errs []error
@@ -143,7 +145,11 @@ type Packed struct {
 	nulls  []int32          // columns of runs with nulls, ascending
 	codes  []uint8          // levels of dictionaries, where bound says
 	active []uint32         // room for Active
-	work   work
+	// news has, for each of the packer's watches, the rows of the last tile in
+	// which something is new.
+	news    []uint64
+	anyNews bool
+	work    work
 }
 
 // Bind prepares rec, which has the packer's schema.
@@ -158,7 +164,7 @@ func (p *Packer) Bind(rec arrow.Record) (*Packed, error) {
 func (p *Packer) BindTo(b *Packed, rec arrow.Record) error {
 	if b.p != p {
 		n := len(p.steps)
-		*b = Packed{p: p, cells: make([]shown, n), bound: make([]bound, n), base: make([]unsafe.Pointer, n)}
+		*b = Packed{p: p, cells: make([]shown, n), bound: make([]bound, n), base: make([]unsafe.Pointer, n), news: make([]uint64, len(p.watches))}
 		for i := range p.steps {
 			b.cells[i].r = &p.steps[i].cellReader
 		}

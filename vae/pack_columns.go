@@ -81,6 +81,7 @@ func (b *Packed) Pack(from, n int, x []float32, fs, rs int, missing []uint64, fl
 	b.indicators()
 	b.flag(flags[:n])
 	b.fillShifts()
+	b.findNews()
 	b.findActive()
 	w.x, w.missing = nil, nil
 	return w.any

@@ -59,7 +59,7 @@ func (s *Spec) shift() []float32 {
 		movable := c.Mean != nil && (c.Kind == Numeric || c.Kind == Vector) && (c.Head == Gaussian || c.Head == GaussianFixed)
 		for j := range c.Features() {
 			by := float32(0)
-			if movable && math.Abs(c.Mean[j]) <= c.Scale[j] {
+			if movable && !c.Constant[j] && math.Abs(c.Mean[j]) <= c.Scale[j] {
 				by = float32(c.Mean[j] / c.Scale[j])
 			}
 			shift, any = append(shift, by), any || by != 0

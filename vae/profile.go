@@ -36,6 +36,7 @@ type columnProfile struct {
 	missing   int64
 	nonfinite int64
 	stats     []welford
+	usuals    []usual
 	levels    map[string]int64
 	tooMany   bool
 	previous  float64
@@ -182,6 +183,7 @@ func (c *columnProfile) add(a arrow.Array, rows int) error {
 	}
 	if c.stats == nil && c.col.Kind != Categorical && c.col.Features() > 0 {
 		c.stats = make([]welford, c.col.Features())
+		c.usuals = make([]usual, len(c.stats))
 	}
 	if c.col.Kind == Vector && c.col.Width == 0 { // nothing but nulls and empty lists so far
 		c.missing += int64(rows)
@@ -219,6 +221,7 @@ func (c *columnProfile) add(a arrow.Array, rows int) error {
 				v = signedLog1p(v)
 			}
 			c.stats[j].add(v)
+			c.usuals[j].add(v)
 		}
 		if gone { // any of it, as when a row is packed
 			c.missing++
@@ -245,13 +248,13 @@ func (p *Profile) Columns() (cols []Column, warnings []string) {
 			}
 			continue
 		}
-		c.fit(p.over)
+		c.fit(p.over, p.Rows)
 		c.col.MissingRate = float64(min(c.missing, p.Rows)+1) / float64(p.Rows+2)
 		if c.nonfinite > 0 {
 			warnings = append(warnings, fmt.Sprintf("column %q: %d values are NaN or infinite and count as missing", c.col.Name, c.nonfinite))
 		}
-		if slices.Contains(c.col.Constant, true) && c.col.Kind == Numeric {
-			warnings = append(warnings, fmt.Sprintf("column %q is constant (%g) in the training rows", c.col.Name, c.col.Mean[0]))
+		if w := c.constantWarning(); w != "" {
+			warnings = append(warnings, w)
 		}
 		if c.col.Kind == Numeric && p.schema.Field(i).Type.ID() != arrow.FLOAT32 && math.Abs(c.col.Mean[0]) > 1e15 {
 			warnings = append(warnings, fmt.Sprintf("column %q: values near %g lose their last digits", c.col.Name, c.col.Mean[0]))
@@ -283,9 +286,9 @@ func (c *columnProfile) unusable(t arrow.DataType, rows int64, forced bool) stri
 }
 
 // fit turns what was gathered into the column's preprocessing.
-func (c *columnProfile) fit(over Overrides) {
+func (c *columnProfile) fit(over Overrides, rows int64) {
 	c.col.Indicator = c.missing > 0
-	c.col.Levels, c.col.Mean, c.col.Scale, c.col.Constant = nil, nil, nil, nil
+	c.col.Levels, c.col.Mean, c.col.Scale, c.col.Constant, c.col.Rare = nil, nil, nil, nil, nil
 	switch c.col.Kind {
 	case Categorical:
 		c.col.Head = CategoricalHead
@@ -293,30 +296,58 @@ func (c *columnProfile) fit(over Overrides) {
 			c.col.Levels = append(c.col.Levels, l)
 		}
 		slices.Sort(c.col.Levels)
+		c.col.Rare = []float64{1 / float64(rows+2)}
 		return
 	case Boolean:
 		c.col.Head = headFor(over, c.col.Name, Bernoulli, false)
 		c.setSD(over)
+		if rate, nearly := c.usuals[0].rate(c.stats[0].n); nearly {
+			c.col.Rare, c.col.Usual = []float64{rate}, c.usuals[0].value != 0
+		}
 		return
 	}
 	c.col.Head = headFor(over, c.col.Name, Gaussian, c.col.Kind != Timestamp)
 	c.setSD(over)
-	for _, w := range c.stats {
-		mean, sd := w.mean, 0.0
-		if w.n > 0 {
-			sd = math.Sqrt(w.m2 / float64(w.n))
-		}
-		constant := !(sd > 1e-9*math.Abs(mean))
-		if constant {
-			sd = 1
-		}
-		if c.col.Transform == Raw {
-			mean, sd = 0, 1
-		}
-		c.col.Mean = append(c.col.Mean, mean)
-		c.col.Scale = append(c.col.Scale, sd)
-		c.col.Constant = append(c.col.Constant, constant)
+	for j, w := range c.stats {
+		c.fitFeature(w, &c.usuals[j])
 	}
+	if !slices.ContainsFunc(c.col.Rare, func(r float64) bool { return r > 0 }) {
+		c.col.Rare = nil
+	}
+}
+
+// fitFeature appends what one feature is fitted to.
+func (c *columnProfile) fitFeature(w welford, u *usual) {
+	mean, sd, rare := w.mean, 0.0, 0.0
+	if w.n > 0 {
+		sd = math.Sqrt(w.m2 / float64(w.n))
+	}
+	constant := !(sd > 1e-9*math.Abs(mean))
+	if constant {
+		sd, rare = 1, 1/float64(w.n+2)
+	} else if rate, nearly := u.rate(w.n); nearly && c.col.Kind != Timestamp && c.col.Transform != Raw {
+		constant, mean, sd, rare = true, u.value, 1, rate
+	}
+	if c.col.Transform == Raw {
+		mean, sd, rare = 0, 1, 0
+	}
+	c.col.Mean = append(c.col.Mean, mean)
+	c.col.Scale = append(c.col.Scale, sd)
+	c.col.Constant = append(c.col.Constant, constant)
+	if c.col.Kind != Timestamp {
+		c.col.Rare = append(c.col.Rare, rare)
+	}
+}
+
+// constantWarning says that a numeric column hardly ever moved.
+func (c *columnProfile) constantWarning() string {
+	if c.col.Kind != Numeric || !c.col.Constant[0] {
+		return ""
+	}
+	if others := c.stats[0].n - c.usuals[0].seen; others > 0 && c.stats[0].m2 > 0 {
+		return fmt.Sprintf("column %q is %g in all but %d of the training rows: another value counts by how rare it was, not by how far it lies", c.col.Name, c.col.unscale(0, 0), others)
+	}
+	return fmt.Sprintf("column %q is constant (%g) in the training rows", c.col.Name, c.col.unscale(0, 0))
 }
 
 func (c *columnProfile) setSD(over Overrides) {

@@ -1,11 +1,9 @@
 package vae
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -55,9 +53,10 @@ func (p Precision) Valid() error {
 // A Result holds what one record was scored to. Its slices belong to the Scorer
 // and last until its next call. R is the number of rows.
 type Result struct {
-	Recon   []float32  // [R] reconstruction error: negative log-likelihood summed over columns, nats
+	Recon   []float32  // [R] reconstruction error of the autoencoder: negative log-likelihood summed over columns, nats
 	KL      []float32  // [R] KL(q(z|x), N(0,1)) summed over latents, nats
-	Score   []float32  // [R] Recon + KL
+	Mixture []float32  // [R] negative log-likelihood under the mixture, nats; empty without one
+	Score   []float32  // [R] Recon + KL; with a mixture the members' surprises and what is new, nats
 	P       []float64  // [R] tail probability of Score among held-out normal rows; empty with ScoresOnly
 	Flags   []RowFlags // [R]
 	Anomaly []bool     // [R] Score above the model's limit; empty with ScoresOnly
@@ -73,9 +72,10 @@ type Result struct {
 // Blame is one column's (or latent's) part in a score.
 type Blame struct {
 	Column       string
-	Contribution float32 // nats
+	Contribution float32 // nats more than in usual rows; those of all columns and latents add up to the score
 	Value        string  // in the column's own units; "null" when missing
 	Expected     string  // what the model would have put there
+	Deviation    float64 // value minus expected in the column's own units; NaN where that has no meaning
 }
 
 // A Scorer scores records of one schema. It belongs to one goroutine.
@@ -86,7 +86,9 @@ type Scorer struct {
 	packed Packed
 	plan   *kernel.Plan
 	t      *kernel.Tile
+	w      *kernel.MixtureTile // nil without a mixture
 	res    Result
+	terms  []float64 // of a row under the mixture
 	column []int     // of a feature
 	place  []int     // of a feature in its column
 	extra  []float32 // terms summed over samples
@@ -119,6 +121,9 @@ func (m *Model) NewDecoder() *Scorer { return newScorer(m, m.plan) }
 
 func newScorer(m *Model, plan *kernel.Plan) *Scorer {
 	s := &Scorer{m: m, plan: plan, t: plan.NewTile(), extra: make([]float32, m.net.Features*TileRows)}
+	if m.mix != nil {
+		s.w, s.terms = m.mix.NewTile(), make([]float64, m.net.Features)
+	}
 	s.column, s.place = m.Spec.featureColumn()
 	return s
 }
@@ -141,6 +146,9 @@ func (s *Scorer) reserve(rows int) {
 	r, latent := &s.res, s.m.net.Latent
 	r.Recon, r.KL, r.Score = resize(r.Recon, rows), resize(r.KL, rows), resize(r.Score, rows)
 	r.Flags = resize(r.Flags, rows)
+	if s.w != nil {
+		r.Mixture = resize(r.Mixture, rows)
+	}
 	if !s.opts.ScoresOnly {
 		r.P, r.Anomaly, r.Top = resize(r.P, rows), resize(r.Anomaly, rows), resize(r.Top, rows)
 		clear(r.Top)
@@ -172,15 +180,13 @@ func (s *Scorer) tile(from, n int) {
 	o, t, r, cal := &s.opts, s.t, &s.res, s.m.Calibration
 	detail := o.Top > 0 && o.TopAll || o.Contributions || o.Latent || o.Reconstruction || o.Error || o.Samples > 0
 	s.pack(from, n, detail)
-	s.plan.Score(t, detail)
+	s.score(detail)
 	if detail {
 		s.detail(from, n)
 	}
 	flagged := false
 	for i := range n {
-		recon, kl := bounded(t.Recon[i]), bounded(t.KL[i])
-		score := recon + kl
-		r.Recon[from+i], r.KL[from+i], r.Score[from+i] = recon, kl, score
+		score := s.join(from+i, i)
 		if o.ScoresOnly {
 			continue
 		}
@@ -195,13 +201,36 @@ func (s *Scorer) tile(from, n int) {
 		if t.RowStride != 1 {
 			s.pack(from, n, true)
 		}
-		s.plan.Score(t, true)
+		s.score(true)
 	}
 	for i := range n {
 		if o.TopAll || r.Anomaly[from+i] {
 			r.Top[from+i] = s.explain(from+i, i)
 		}
 	}
+}
+
+// score takes the tile through the members.
+func (s *Scorer) score(detail bool) {
+	if s.w != nil {
+		s.m.mix.Score(s.t, s.w)
+	}
+	s.plan.Score(s.t, detail)
+}
+
+// join writes the scores of lane i of the tile, which is a row of the result.
+func (s *Scorer) join(row, i int) float32 {
+	r := &s.res
+	seen, levels := s.packed.News(i)
+	elbo := bounded(s.t.Recon[i]) + bounded(s.t.KL[i])
+	recon, kl := bounded(s.t.Recon[i]+float32(seen+s.m.base)), bounded(s.t.KL[i])
+	score := recon + kl
+	if s.w != nil {
+		r.Mixture[row] = bounded(s.w.Cost[i])
+		score = bounded(float32(s.m.fuse(float64(elbo), float64(r.Mixture[row]), seen+levels)))
+	}
+	r.Recon[row], r.KL[row], r.Score[row] = recon, kl, score
+	return score
 }
 
 // pack fills the tile with rows [from, from+n).
@@ -379,83 +408,6 @@ func (s *Scorer) contributions(from, n int) {
 		}
 	}
 	transpose(r.Latents[from*latent:(from+n)*latent], s.t.LatentKL, latent)
-}
-
-// explain names the columns and latents that add most to the score of a row:
-// row is its place in the record, lane in the tile.
-func (s *Scorer) explain(row, lane int) []Blame {
-	type part struct {
-		feature int // first feature, or features+latent
-		value   float32
-	}
-	var parts []part
-	for f, c := range s.column {
-		t := s.t.Terms[f*TileRows+lane]
-		if s.place[f] > 0 && s.m.Spec.Columns[c].Kind != Vector {
-			parts[len(parts)-1].value += t
-			continue
-		}
-		parts = append(parts, part{f, t})
-	}
-	for l := range s.m.net.Latent {
-		parts = append(parts, part{len(s.column) + l, s.t.LatentKL[l*TileRows+lane]})
-	}
-	slices.SortStableFunc(parts, func(a, b part) int { return cmp.Compare(b.value, a.value) })
-	parts = parts[:min(len(parts), s.opts.Top)]
-	out := make([]Blame, len(parts))
-	for i, p := range parts {
-		if l := p.feature - len(s.column); l >= 0 {
-			out[i] = Blame{fmt.Sprintf("latent %d", l), p.value, number(float64(s.t.Mu[l*TileRows+lane])), "0"}
-			continue
-		}
-		out[i] = s.blame(row, lane, p.feature)
-		out[i].Contribution = p.value
-	}
-	return out
-}
-
-func (s *Scorer) blame(row, lane, feature int) Blame {
-	c := s.column[feature]
-	col := &s.m.Spec.Columns[c]
-	b := Blame{Column: col.Name, Value: s.packed.cells[c].show(row, s.place[feature])}
-	if col.Kind == Vector {
-		b.Column = fmt.Sprintf("%s[%d]", col.Name, s.place[feature])
-	}
-	out := s.outputs(s.m.net.Blocks[c], lane)
-	switch col.Kind {
-	case Categorical:
-		best := 0
-		for j, p := range out {
-			if p > out[best] {
-				best = j
-			}
-		}
-		b.Expected = "a level never seen"
-		if best < len(col.Levels) {
-			b.Expected = col.Levels[best]
-		}
-	case Boolean:
-		b.Expected = fmt.Sprintf("true with %.2g", col.unscale(0, out[0]))
-	case Timestamp:
-		b.Expected = col.showParts(out)
-	default:
-		b.Expected = number(col.unscale(s.place[feature], out[s.place[feature]]))
-	}
-	return b
-}
-
-func number(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
-
-// unscale takes a feature back to the column's own units.
-func (c *Column) unscale(j int, v float32) float64 {
-	x := float64(v)
-	if c.Mean != nil {
-		x = x*c.Scale[j] + c.Mean[j]
-	}
-	if c.Transform == Log1p {
-		x = math.Copysign(math.Expm1(math.Abs(x)), x)
-	}
-	return x
 }
 
 // Decode computes the decoder's outputs for rows of latents [rows][latent], as

@@ -85,7 +85,15 @@ type Column struct {
 	MissingRate float64   `json:"missing_rate"`
 	Mean        []float64 `json:"mean,omitempty"`  // per feature
 	Scale       []float64 `json:"scale,omitempty"` // per feature, above 0
-	Constant    []bool    `json:"constant,omitempty"`
+	// Constant marks features that were constant or nearly constant in training;
+	// Mean is then the usual value and Scale 1.
+	Constant []bool `json:"constant,omitempty"`
+	// Rare holds smoothed rates of what training hardly ever saw, 0 for none: per
+	// feature of a numeric or vector column how often a (nearly) constant one had
+	// another value; of a boolean how often it was not Usual; of a categorical how
+	// likely a level is that was never seen.
+	Rare  []float64 `json:"rare,omitempty"`
+	Usual bool      `json:"usual,omitempty"`
 }
 
 // Features returns how many features the column has.
@@ -113,6 +121,8 @@ type Spec struct {
 	Encoder []Layer  `json:"encoder"` // hidden layers, inputs to latents
 	Decoder []Layer  `json:"decoder"` // hidden layers, latents to outputs
 	Latent  int      `json:"latent"`
+	// Mixture is the second member; nil for a model of one.
+	Mixture *MixtureSpec `json:"mixture,omitempty"`
 	// Output is the activation of Gaussian means; identity unless the columns
 	// are raw numbers of a known range.
 	Output string `json:"output"`
@@ -177,10 +187,14 @@ func (s *Spec) Validate() error {
 		bad("max_missing: %v, want 0 to 1", s.MaxMissing)
 	}
 	if len(errs) == 0 {
-		if features, _ := s.Inputs(); features > MaxFeatures {
+		features, _ := s.Inputs()
+		if features > MaxFeatures {
 			bad("columns: %d features, want at most %d", features, MaxFeatures)
 		} else if p := s.params(); p > maxParams {
 			bad("network: %d parameters, want at most %d", p, maxParams)
+		}
+		if s.Mixture != nil {
+			errs = append(errs, s.Mixture.validate(features))
 		}
 	}
 	return errors.Join(errs...)
@@ -261,9 +275,28 @@ func (c *Column) validateFit() (errs []error) {
 	if len(c.Mean) != n || len(c.Scale) != n || len(c.Constant) != n {
 		return []error{fmt.Errorf("column %q: %d means, %d scales, %d constants for %d features", c.Name, len(c.Mean), len(c.Scale), len(c.Constant), n)}
 	}
+	if errs := c.validateRare(); errs != nil {
+		return errs
+	}
 	for j := range n {
 		if !finite(c.Mean[j]) || !(c.Scale[j] > 0) || !finite(c.Scale[j]) {
 			return []error{fmt.Errorf("column %q: mean %v or scale %v of feature %d is unusable", c.Name, c.Mean[j], c.Scale[j], j)}
+		}
+	}
+	return nil
+}
+
+func (c *Column) validateRare() []error {
+	want := 1
+	if c.Kind == Numeric || c.Kind == Vector {
+		want = len(c.Mean)
+	}
+	if n := len(c.Rare); n != 0 && (n != want || c.Kind == Timestamp) {
+		return []error{fmt.Errorf("column %q: %d rates of rare values, want %d", c.Name, n, want)}
+	}
+	for _, r := range c.Rare {
+		if !(r >= 0 && r < 1) {
+			return []error{fmt.Errorf("column %q: rate %v of rare values, want 0 to 1", c.Name, r)}
 		}
 	}
 	return nil

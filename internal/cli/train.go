@@ -36,6 +36,7 @@ type trainFlags struct {
 	output                     string
 	sdFloor, maxMissing, fixed float64
 	timeParts                  []string
+	leftOut                    string
 }
 
 func (a *app) train() *cobra.Command {
@@ -75,6 +76,9 @@ func (a *app) train() *cobra.Command {
 	fl.StringVar(&c.TimeColumn, "time-column", "", "hold out the latest rows by this column")
 	fl.IntVar(&c.Patience, "patience", 10, "evaluations without progress that end training; -1 never")
 	fl.IntVar(&c.EvalEvery, "eval-every", 0, "steps between evaluations (default: a twentieth of the steps)")
+	fl.IntVar(&c.Members, "members", 2, "densities that make up the score: 1 the autoencoder alone (fast), 2 with a mixture")
+	fl.Float64Var(&c.Contamination, "contamination", 0, "share of anomalies among the training rows, as far as known: leaves likely ones out")
+	fl.StringVar(&f.leftOut, "left-out", "", "CSV file for the rows that --contamination leaves out (row, isolation score)")
 	fl.Float64Var(&c.TargetRate, "target-rate", 1e-3, "share of normal rows that may be flagged by mistake")
 	fl.IntSliceVar(&f.encoder, "hidden", []int{128, 64}, "widths of the encoder's hidden layers")
 	fl.IntSliceVar(&f.decoder, "decoder", nil, "widths of the decoder's hidden layers (default: --hidden reversed)")

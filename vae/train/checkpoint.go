@@ -35,7 +35,7 @@ var ErrOtherTraining = errors.New("the checkpoint belongs to another training: o
 // number of workers.
 func (r *run) fingerprint() (string, error) {
 	c := r.c
-	text, err := json.Marshal([]any{c.Version, r.t.spec, c.Seed, r.steps, c.Batch, c.Optimizer, c.Rate, c.Schedule, *c.Beta,
+	text, err := json.Marshal([]any{c.Version, c.Members, c.Components, c.Contamination, r.t.spec, c.Seed, r.steps, c.Batch, c.Optimizer, c.Rate, c.Schedule, *c.Beta,
 		c.KLWarmup, c.FreeBits, c.Clip, c.HeldOut, c.TimeColumn, c.EvalEvery, c.Patience, r.t.train == nil, r.t.capacity * b2i(r.t.train == nil), r.t.units})
 	if err != nil {
 		return "", err

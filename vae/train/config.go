@@ -45,6 +45,20 @@ type Config struct {
 	Patience   int     // evaluations without a better one that end training; 0 means 10, below 0 never
 	TargetRate float64 // false alarms among normal rows; 0 means 0.001
 
+	// Members is how many densities make up the score: 1 is the autoencoder alone,
+	// which is fast, 2 adds a mixture. 0 means 2.
+	Members int
+	// Components is the most components of the mixture; 0 means 256.
+	Components int
+	// Contamination is the share of training rows that are anomalies, as far as it
+	// is known; 0 means that none is. Above 0 the rows that an isolation forest
+	// finds strangest (four times the share) are left out, each step leaves the
+	// share of its rows out that fit worst, and limits allow for the share.
+	Contamination float64
+	// LeftOut, when set, is told the place in the table (from 0) and the isolation
+	// score of each row that Contamination leaves out, strangest first.
+	LeftOut func(row int64, score float64)
+
 	// Memory bounds the packed rows kept in memory, in bytes; above it row groups
 	// are read again in every epoch, in random order, through a shuffle buffer of
 	// this size. 0 means 1 GiB.
@@ -101,6 +115,8 @@ func (c Config) withDefaults() Config {
 	set(&c.Workers, 1)
 	set(&c.Patience, 10)
 	set(&c.CheckpointEvery, 1)
+	set(&c.Members, 2)
+	set(&c.Components, defaultComponents)
 	setF(&c.Rate, 2e-3)
 	setF(&c.Clip, 10)
 	setF(&c.HeldOut, 0.1)
@@ -142,6 +158,9 @@ func (c Config) validate() error {
 	check(c.Workers >= 1 && c.Workers <= 1024, "workers: %d, want 1 to 1024", c.Workers)
 	check(c.Rate > 0 && c.Rate <= 100, "rate: %v, want above 0", c.Rate)
 	check(*c.Beta >= 0 && *c.Beta <= 1e6, "beta: %v, want 0 or more", *c.Beta)
+	check(c.Members == 1 || c.Members == 2, "members: %d, want 1 or 2", c.Members)
+	check(c.Components >= 1 && c.Components <= vae.MaxComponents, "components: %d, want 1 to %d", c.Components, vae.MaxComponents)
+	check(c.Contamination >= 0 && c.Contamination <= maxContamination, "contamination: %v, want a share from 0 to %v", c.Contamination, maxContamination)
 	check(c.KLWarmup >= 0, "kl_warmup: %d, want 0 or more steps", c.KLWarmup)
 	check(c.FreeBits >= 0 && c.FreeBits <= 1e3, "free_bits: %v, want 0 or more nats", c.FreeBits)
 	check(c.Clip > 0, "clip: %v, want above 0", c.Clip)

@@ -133,8 +133,11 @@ func (s *rows) swapOut(i int) {
 	s.n = j
 }
 
-// A split says which rows are held out.
+// A split says which rows are held out and which are left out.
 type split struct {
+	out    []uint64 // a bit for each row that is left out; nil means none
+	left   []int64  // the places of those rows, strangest first
+	total  int64
 	seed   uint64
 	share  float64
 	column int   // of the time, -1 for the hash of the position
@@ -145,7 +148,7 @@ type split struct {
 func newSplit(ctx context.Context, c Config, d Data, total int64) (*split, error) {
 	share := max(c.HeldOut, float64(minHeldOut)/float64(total))
 	share = min(share, 0.5, max(float64(maxHeldOut)/float64(total), 0))
-	s := &split{seed: c.Seed, share: share, column: -1}
+	s := &split{total: total, seed: c.Seed, share: share, column: -1}
 	if c.TimeColumn == "" {
 		s.atLeast(vae.MinCalibration, total)
 		return s, nil
@@ -280,6 +283,9 @@ type table struct {
 	packer   *vae.Packer
 	train    *rows // nil when it does not fit in memory
 	held     *rows
+	suspects *rows   // held-out rows that are left out as likely anomalies
+	news     []news  // of the held-out rows, then of the suspects
+	base     float64 // what it costs that nothing is new
 	firsts   []int64 // of each unit
 	units    []int64
 	trainN   int64
@@ -306,7 +312,8 @@ func pack(ctx context.Context, c Config, d Data, spec *vae.Spec, s *split, train
 	}
 	features, inputs := spec.Inputs()
 	empty := func() *rows { return &rows{inputs: inputs, features: features} }
-	t.held = empty()
+	t.held, t.suspects, t.base = empty(), empty(), spec.NewsBase()
+	var suspectNews []news
 	bytesPerRow := int64(4*inputs + 8*t.held.words())
 	t.capacity = int(min(max(c.Memory/bytesPerRow, int64(c.Batch)), math.MaxInt32))
 	if trainN*bytesPerRow <= c.Memory {
@@ -320,13 +327,19 @@ func pack(ctx context.Context, c Config, d Data, spec *vae.Spec, s *split, train
 			return err
 		}
 		return p.rows(t.packer, rec, func(r, lane int) {
-			if held(r) {
+			switch out := s.isOut(first + int64(r)); {
+			case held(r) && out:
+				t.suspects.add(p, lane)
+				suspectNews = append(suspectNews, newsIn(&p.packed, lane))
+			case held(r):
 				t.held.add(p, lane)
-			} else if t.train != nil {
+				t.news = append(t.news, newsIn(&p.packed, lane))
+			case t.train != nil && !out:
 				t.train.add(p, lane)
 			}
 		})
 	})
+	t.news = append(t.news, suspectNews...)
 	return t, err
 }
 
@@ -514,7 +527,7 @@ func (t *table) addTo(buffer *rows, tile *tile, first int64, rec arrow.Record, g
 	}
 	open := true
 	return tile.rows(t.packer, rec, func(r, lane int) {
-		if !open || held(r) {
+		if !open || held(r) || t.split.isOut(first+int64(r)) {
 			return
 		}
 		if buffer.n >= t.capacity {

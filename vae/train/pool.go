@@ -10,6 +10,10 @@ import (
 const (
 	streamInit  = 1 << 40
 	streamNoise = 2 << 40
+	// 3 and 4 are in order.go
+	streamMixture = 5 << 40
+	streamMask    = 6 << 40
+	streamForest  = 7 << 40
 )
 
 // A pool computes gradients of a batch on several workers. The tiles of a batch
@@ -25,6 +29,7 @@ type pool struct {
 	shards  []shard
 	squares []float64 // of each chunk of the gradient
 	sums    *kernel.Sums
+	gaps    gaps
 }
 
 // A worker computes tiles. It knows the parameters of the step in begun.
@@ -90,7 +95,7 @@ type outcome struct {
 func (p *pool) gradients(params []float32, b batch, seed, step uint64, o kernel.Objective) outcome {
 	tiles := tilesOf(len(b.index))
 	shards := p.shards[:min(shardsOf(tiles), len(p.shards))]
-	key := hash(seed, streamNoise, 0)
+	key, maskKey := hash(seed, streamNoise, 0), hash(seed, streamMask, step)
 	p.parallel(len(shards), func(w *worker, i int) {
 		s := shards[i]
 		s.sums.Clear()
@@ -103,6 +108,7 @@ func (p *pool) gradients(params []float32, b batch, seed, step uint64, o kernel.
 			from := tile * kernel.Rows
 			index := b.index[from:min(from+kernel.Rows, len(b.index))]
 			b.rows.fill(index, w.Trainer)
+			p.gaps.hide(w.Trainer, maskKey, from, len(index))
 			Normals(w.Noise, key, step, from, p.net.Latent)
 			w.Gradients(s.grads, tile > first, s.sums, len(index), float32(1/float64(len(b.index))))
 		}

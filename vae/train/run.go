@@ -60,10 +60,6 @@ func Run(ctx context.Context, c Config, d Data) (*vae.Model, error) {
 
 // prepare profiles the rows, fits the preprocessing and packs the table.
 func prepare(ctx context.Context, c Config, d Data) (*table, []string, error) {
-	schema, err := d.Schema(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
 	units, err := d.Units(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -75,20 +71,50 @@ func prepare(ctx context.Context, c Config, d Data) (*table, []string, error) {
 	if total < minRows {
 		return nil, nil, fmt.Errorf("%d rows, at least %d are needed: %w", total, minRows, ErrTooFewRows)
 	}
-	profile, err := vae.NewProfile(schema, c.Ignore, c.Overrides)
-	if err != nil {
-		return nil, nil, err
-	}
 	s, err := newSplit(ctx, c, d, total)
 	if err != nil {
 		return nil, nil, err
 	}
+	spec, trained, warnings, err := profiled(ctx, c, d, s)
+	if err == nil && c.Contamination > 0 {
+		if err = s.leaveOut(ctx, c, d, spec); err == nil {
+			spec, trained, warnings, err = profiled(ctx, c, d, s)
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if total < fewRows {
+		warnings = append(warnings, fmt.Sprintf("only %d rows: scores and limits from fewer than %d rows are rough", total, fewRows))
+	}
+	t, err := pack(ctx, c, d, spec, s, trained)
+	return t, warnings, err
+}
+
+// profiled fits the preprocessing to the rows that are to be trained on, and
+// returns their number.
+func profiled(ctx context.Context, c Config, d Data, s *split) (spec *vae.Spec, trained int64, warnings []string, err error) {
+	schema, err := d.Schema(ctx)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	profile, err := vae.NewProfile(schema, c.Ignore, c.Overrides)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	held := int64(0)
 	err = each(ctx, d, func(first int64, rec arrow.Record) error {
 		out, err := s.held(first, rec)
 		if err != nil {
 			return err
 		}
-		pick(int(rec.NumRows()), func(i int) bool { return !out(i) }, func(from, to int) {
+		pick(int(rec.NumRows()), func(i int) bool {
+			left := s.isOut(first + int64(i))
+			if out(i) && !left {
+				held++
+			}
+			return !out(i) && !left
+		}, func(from, to int) {
 			slice := rec.NewSlice(int64(from), int64(to))
 			defer slice.Release()
 			err = errors.Join(err, profile.Add(slice))
@@ -96,30 +122,21 @@ func prepare(ctx context.Context, c Config, d Data) (*table, []string, error) {
 		return err
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
-	held := total - profile.Rows
 	if held < vae.MinCalibration || profile.Rows < minTrained {
-		return nil, nil, fmt.Errorf("%d rows to train on and %d held out: %w", profile.Rows, held, ErrTooFewRows)
+		return nil, 0, nil, fmt.Errorf("%d rows to train on and %d held out: %w", profile.Rows, held, ErrTooFewRows)
 	}
-	spec := c.Network
-	var warnings []string
-	spec.Columns, warnings = profile.Columns()
-	if len(spec.Columns) == 0 {
-		return nil, nil, fmt.Errorf("no column is usable: %v", warnings)
+	network := c.Network
+	network.Columns, warnings = profile.Columns()
+	if len(network.Columns) == 0 {
+		return nil, 0, nil, fmt.Errorf("no column is usable: %v", warnings)
 	}
-	if total < fewRows {
-		warnings = append(warnings, fmt.Sprintf("only %d rows: scores and limits from fewer than %d rows are rough", total, fewRows))
+	if allConstant(network.Columns) {
+		return nil, 0, nil, errors.New("every column is constant: there is nothing to learn")
 	}
-	if allConstant(spec.Columns) {
-		return nil, nil, errors.New("every column is constant: there is nothing to learn")
-	}
-	spec.DefaultNetwork()
-	if err := spec.Validate(); err != nil {
-		return nil, nil, err
-	}
-	t, err := pack(ctx, c, d, &spec, s, profile.Rows)
-	return t, warnings, err
+	network.DefaultNetwork()
+	return &network, profile.Rows, warnings, network.Validate()
 }
 
 // allConstant says whether every column had one value only.
@@ -183,6 +200,7 @@ func newRun(c Config, t *table) (*run, error) {
 		return nil, err
 	}
 	r.pool = newPool(r.net, level, min(c.Batch, int(min(t.trainN, math.MaxInt32))), c.Workers)
+	r.pool.gaps = gapsOf(t.spec)
 	return r, nil
 }
 
@@ -246,6 +264,9 @@ func (r *run) step(b batch) error {
 	beta := *r.c.Beta
 	if s.Step < r.c.KLWarmup {
 		beta *= float64(s.Step+1) / float64(r.c.KLWarmup)
+	}
+	if r.c.Contamination > 0 && s.Step >= trimFrom {
+		b = r.trimmed(b)
 	}
 	smooth := 1 / float64(r.t.trainN+2)
 	res := r.pool.gradients(r.params, b, r.c.Seed, uint64(s.Step), kernel.Objective{Beta: beta, FreeBits: r.c.FreeBits, Smooth: smooth})
@@ -320,41 +341,6 @@ func round(v float64) float64 {
 	}
 	unit := math.Pow(10, 5-math.Floor(math.Log10(math.Abs(v))))
 	return math.Round(v*unit) / unit
-}
-
-// finish calibrates the best parameters and joins the model.
-func (r *run) finish(warnings []string) (*vae.Model, error) {
-	s := &r.state
-	held := r.pool.evaluate(s.best, r.t.held, r.t.held.n)
-	cal, err := vae.Calibrate(held.scores, r.c.TargetRate)
-	if err != nil {
-		return nil, err
-	}
-	tr := vae.Training{Version: r.c.Version, Seed: r.c.Seed, Rows: r.t.trainN, HeldOut: int64(r.t.held.n),
-		Steps: s.Step, BestStep: s.AtBest, Stopped: "steps", Batch: r.pool.batch, Optimizer: r.c.Optimizer.Name,
-		Rate: r.c.Rate, Schedule: r.c.Schedule.Name, Beta: *r.c.Beta, Curve: s.Curve,
-		HeldOutRecon: round(held.recon), HeldOutKL: round(held.kl), Warnings: warnings}
-	if s.Stopped {
-		tr.Stopped = "early"
-	}
-	sample, err := r.trainSample()
-	if err != nil {
-		return nil, err
-	}
-	tr.TrainRecon = round(r.pool.evaluate(s.best, sample, min(sample.n, maxHeldOut)).recon)
-	for _, kl := range held.perLatent {
-		tr.LatentKL = append(tr.LatentKL, round(kl))
-	}
-	for _, v := range held.muVariance {
-		if v > 0.01 {
-			tr.ActiveLatents++
-		}
-	}
-	if tr.ActiveLatents == 0 {
-		tr.Warnings = append(tr.Warnings, "posterior collapse: no latent varies over the held-out rows, so KL says nothing; try a lower --beta, --free-bits 0.1 or --kl-warmup")
-	}
-	r.columnFits(&tr, held.perFeature)
-	return vae.NewModel(r.c.Name, *r.t.spec, s.best, cal, tr)
 }
 
 // columnFits fills the summary's columns.

@@ -1,0 +1,152 @@
+package vae
+
+import (
+	"math"
+	"math/bits"
+)
+
+// A feature that had one value in all or nearly all training rows tells nothing
+// to a Gaussian, whose standard deviation there is about zero: any other value
+// would be infinitely strange, or, with a scale made up, of a strangeness made
+// up. Such a feature is taken out of the densities. In its place stands a
+// Bernoulli of "another value than usual", whose rate is smoothed: (k+1)/(n+2)
+// when k of n training rows had another one (Laplace's rule of succession). So
+// news costs log(n+2) nats at most, whatever its size or unit.
+
+// usualShare is the share of training rows with one value from which on a feature
+// counts as nearly constant.
+const usualShare = 0.999
+
+// usualTolerance is how far, relative to the usual value, a value may lie from it
+// and still be the usual one.
+const usualTolerance = 1e-6
+
+// A usual finds the most frequent value of a feature in one pass: the majority
+// vote of Boyer and Moore (1981). seen counts the value since it was adopted,
+// which is all of its rows but for a few at the beginning.
+type usual struct {
+	value       float64
+	votes, seen int64
+}
+
+func (u *usual) add(v float64) {
+	switch {
+	case v == u.value:
+		u.votes++
+		u.seen++
+	case u.votes == 0:
+		u.value, u.votes, u.seen = v, 1, 1
+	default:
+		u.votes--
+	}
+}
+
+// rate returns the smoothed rate of other values among n rows, and whether the
+// value is the usual one.
+func (u *usual) rate(n int64) (rate float64, nearly bool) {
+	if n == 0 || float64(u.seen) < usualShare*float64(n) {
+		return 0, false
+	}
+	return float64(n-u.seen+1) / float64(n+2), true
+}
+
+// A watch looks at one input for values that training hardly ever saw.
+type watch struct {
+	column, input int
+	usual         float32 // as packed
+	tolerance     float32
+	level         bool // of a categorical column: any value but zero is news, and stays
+	// cost is what the news adds to a score in nats; base what it costs that there
+	// is none.
+	cost, base float64
+}
+
+// watches lists what to look at in packed rows.
+func (s *Spec) watches() (list []watch) {
+	at := 0
+	for i := range s.Columns {
+		c := &s.Columns[i]
+		n := c.Features()
+		for j, rate := range c.Rare {
+			if rate == 0 {
+				continue
+			}
+			w := watch{column: i, input: at + j, cost: math.Log1p(-rate) - math.Log(rate), base: -math.Log1p(-rate)}
+			switch c.Kind {
+			case Categorical:
+				w.input, w.level, w.base = at+n-1, true, 0
+				w.cost = -math.Log(rate)
+			case Boolean:
+				if c.Usual {
+					w.usual = 1
+				}
+			default:
+				w.tolerance = float32(usualTolerance * math.Abs(c.Mean[j]) / c.Scale[j])
+			}
+			list = append(list, w)
+		}
+		at += n
+	}
+	return list
+}
+
+// findNews notes the rows in which a watched input is not as usual, and puts the
+// usual value in its place.
+func (b *Packed) findNews() {
+	w := &b.work
+	b.anyNews = false
+	for i := range b.p.watches {
+		k := &b.p.watches[i]
+		var news uint64
+		for r := range w.n {
+			v := w.x[k.input*w.fs+r*w.rs]
+			if d := v - k.usual; d > k.tolerance || d < -k.tolerance {
+				news |= 1 << r
+			}
+		}
+		if k.level {
+			b.news[i] = news
+			b.anyNews = b.anyNews || news != 0
+			continue
+		}
+		news &^= w.missing[k.input] // a gap has its own cost
+		w.settle(k, news)
+		b.news[i] = news
+		b.anyNews = b.anyNews || news != 0
+	}
+}
+
+// settle writes the usual value to rows.
+func (w *work) settle(k *watch, rows uint64) {
+	for ; rows != 0; rows &= rows - 1 {
+		w.x[k.input*w.fs+bits.TrailingZeros64(rows)*w.rs] = k.usual
+	}
+}
+
+// NewsBase returns what it costs a row that none of its features is new, in nats.
+func (s *Spec) NewsBase() (base float64) {
+	for _, w := range s.watches() {
+		base += w.base
+	}
+	return base
+}
+
+// News returns what is new in lane r of the tile that Pack made last, in nats:
+// values of (nearly) constant features, which no density sees, and levels never
+// seen, which categorical heads count as well.
+func (b *Packed) News(r int) (values, levels float64) {
+	if !b.anyNews {
+		return 0, 0
+	}
+	for i, news := range b.news {
+		if news>>r&1 == 0 {
+			continue
+		}
+		if k := &b.p.watches[i]; k.level {
+			levels += k.cost
+		} else {
+			values += k.cost
+		}
+	}
+	return values, levels
+}
