@@ -27,7 +27,6 @@ type Model struct {
 	plan    *kernel.Plan // for the process's level
 	bf16    func() *kernel.Plan
 	shift   []float32 // of the plans; see Spec.shift
-	base    float64   // nats that it costs that nothing is new
 	golden  []goldenRow
 	digest  string // 64 hexadecimal digits, of the file
 }
@@ -155,7 +154,6 @@ func (m *Model) prepare() error {
 	if m.Spec.Mixture != nil {
 		m.mix = kernel.NewMixturePlan(m.Spec.mixtureOf(m.net, m.mixture), m.shift, level)
 	}
-	m.base = m.Spec.NewsBase()
 	m.bf16 = sync.OnceValue(func() *kernel.Plan { return kernel.NewPlan(m.net, m.params, m.shift, kernel.BF16) })
 	return nil
 }

@@ -50,15 +50,21 @@ func (u *usual) rate(n int64) (rate float64, nearly bool) {
 	return float64(n-u.seen+1) / float64(n+2), true
 }
 
+// A level that training never saw is news of the same kind: its rate is 1/(n+2),
+// and the column leaves the densities as one that is missing does.
+
 // A watch looks at one input for values that training hardly ever saw.
 type watch struct {
 	column, input int
 	usual         float32 // as packed
 	tolerance     float32
-	level         bool // of a categorical column: any value but zero is news, and stays
-	// cost is what the news adds to a score in nats; base what it costs that there
-	// is none.
-	cost, base float64
+	level         bool // of a categorical column: its reserved input
+	// cost is what the news adds to a score, in nats: the Bernoulli's log odds
+	// against it, so that a row without news costs nothing.
+	cost float64
+	// gap is what a density counts for the level that is gone as if it were missing,
+	// and must not.
+	gap float64
 }
 
 // watches lists what to look at in packed rows.
@@ -71,11 +77,11 @@ func (s *Spec) watches() (list []watch) {
 			if rate == 0 {
 				continue
 			}
-			w := watch{column: i, input: at + j, cost: math.Log1p(-rate) - math.Log(rate), base: -math.Log1p(-rate)}
+			w := watch{column: i, input: at + j, cost: math.Log1p(-rate) - math.Log(rate)}
 			switch c.Kind {
 			case Categorical:
-				w.input, w.level, w.base = at+n-1, true, 0
-				w.cost = -math.Log(rate)
+				w.input, w.level = at+n-1, true
+				w.gap = math.Log1p(-c.MissingRate) - math.Log(c.MissingRate)
 			case Boolean:
 				if c.Usual {
 					w.usual = 1
@@ -90,8 +96,8 @@ func (s *Spec) watches() (list []watch) {
 	return list
 }
 
-// findNews notes the rows in which a watched input is not as usual, and puts the
-// usual value in its place.
+// findNews notes the rows in which a watched input is not as usual, and takes the
+// news out of what the densities see.
 func (b *Packed) findNews() {
 	w := &b.work
 	b.anyNews = false
@@ -104,49 +110,37 @@ func (b *Packed) findNews() {
 				news |= 1 << r
 			}
 		}
-		if k.level {
-			b.news[i] = news
-			b.anyNews = b.anyNews || news != 0
+		news &^= w.missing[k.input] // a gap has its own cost
+		b.news[i] = news
+		if news == 0 {
 			continue
 		}
-		news &^= w.missing[k.input] // a gap has its own cost
-		w.settle(k, news)
-		b.news[i] = news
-		b.anyNews = b.anyNews || news != 0
+		b.anyNews = true
+		for rows := news; rows != 0; rows &= rows - 1 {
+			w.x[k.input*w.fs+bits.TrailingZeros64(rows)*w.rs] = k.usual
+		}
+		if k.level {
+			first := b.p.steps[k.column].feature
+			for f := first; f <= k.input; f++ {
+				w.missing[f] |= news
+			}
+			w.any = true
+		}
 	}
 }
 
-// settle writes the usual value to rows.
-func (w *work) settle(k *watch, rows uint64) {
-	for ; rows != 0; rows &= rows - 1 {
-		w.x[k.input*w.fs+bits.TrailingZeros64(rows)*w.rs] = k.usual
-	}
-}
-
-// NewsBase returns what it costs a row that none of its features is new, in nats.
-func (s *Spec) NewsBase() (base float64) {
-	for _, w := range s.watches() {
-		base += w.base
-	}
-	return base
-}
-
-// News returns what is new in lane r of the tile that Pack made last, in nats:
-// values of (nearly) constant features, which no density sees, and levels never
-// seen, which categorical heads count as well.
-func (b *Packed) News(r int) (values, levels float64) {
+// News returns what is new in lane r of the tile that Pack made last: what it adds
+// to the score, and what the cost of the row under any density has too much, both
+// in nats.
+func (b *Packed) News(r int) (cost, gaps float64) {
 	if !b.anyNews {
 		return 0, 0
 	}
 	for i, news := range b.news {
-		if news>>r&1 == 0 {
-			continue
-		}
-		if k := &b.p.watches[i]; k.level {
-			levels += k.cost
-		} else {
-			values += k.cost
+		if news>>r&1 != 0 {
+			cost += b.p.watches[i].cost
+			gaps += b.p.watches[i].gap
 		}
 	}
-	return values, levels
+	return cost, gaps
 }

@@ -130,8 +130,8 @@ func TestLevelsOfEveryType(t *testing.T) {
 		rec, more := jsonRecord(t, c.typ, c.text), jsonRecord(t, c.typ, c.more)
 		cols, _ := profiled(t, rec, c.o, 1)
 		x, mask, flags := packed(t, cols, more)
-		want := [][]float32{{0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}}
-		if !slices.EqualFunc(x, want, slices.Equal) || flags[1] != vae.Unseen || mask[2][0] != 0 || mask[1][0] != 1 {
+		want := [][]float32{{0, 1, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 1}}
+		if !slices.EqualFunc(x, want, slices.Equal) || flags[1] != vae.Unseen || mask[2][0] != 0 || mask[1][0] != 0 {
 			t.Errorf("%s: x %v, mask %v, flags %v", c.typ, x, mask, flags)
 		}
 	}
@@ -173,7 +173,7 @@ func TestTransformsAndOddValues(t *testing.T) {
 	odd := xRecord(math.NaN(), math.Inf(-1), 1e300, 3)
 	cols, _ = profiled(t, xRecord(3, 3, 3), vae.Overrides{}, 10)
 	x, mask, flags := packed(t, cols, odd)
-	if !cols[0].Constant[0] || cols[0].Scale[0] != 1 || x[2][0] != vae.MaxAbs || x[3][0] != 0 {
+	if !cols[0].Constant[0] || cols[0].Scale[0] != 1 || x[2][0] != 0 || x[3][0] != 0 || cols[0].Rare[0] != 0.2 {
 		t.Errorf("constant column: %+v, x %v", cols[0], x)
 	}
 	if mask[0][0] != 0 || flags[0]&vae.NonFinite == 0 || flags[1]&vae.NonFinite == 0 || flags[2] != 0 {

@@ -221,13 +221,14 @@ func (s *Scorer) score(detail bool) {
 // join writes the scores of lane i of the tile, which is a row of the result.
 func (s *Scorer) join(row, i int) float32 {
 	r := &s.res
-	seen, levels := s.packed.News(i)
-	elbo := bounded(s.t.Recon[i]) + bounded(s.t.KL[i])
-	recon, kl := bounded(s.t.Recon[i]+float32(seen+s.m.base)), bounded(s.t.KL[i])
+	news, gaps := s.packed.News(i)
+	recon, kl := bounded(s.t.Recon[i]-float32(gaps)), bounded(s.t.KL[i])
+	elbo := recon + kl
+	recon = bounded(recon + float32(news))
 	score := recon + kl
 	if s.w != nil {
-		r.Mixture[row] = bounded(s.w.Cost[i])
-		score = bounded(float32(s.m.fuse(float64(elbo), float64(r.Mixture[row]), seen+levels)))
+		r.Mixture[row] = bounded(s.w.Cost[i] - float32(gaps))
+		score = bounded(float32(s.m.fuse(float64(elbo), float64(r.Mixture[row]), news)))
 	}
 	r.Recon[row], r.KL[row], r.Score[row] = recon, kl, score
 	return score

@@ -56,7 +56,7 @@ func (a *app) train() *cobra.Command {
 	fl.BoolVar(&f.overwrite, "overwrite", false, "replace an existing model")
 	fl.BoolVar(&f.json, "json", false, "print the training summary as JSON")
 	fl.Uint64Var(&c.Seed, "seed", 0, "the same seed, rows and settings give the same model, byte for byte")
-	fl.IntVar(&c.Steps, "steps", 0, "steps to take (default 2000, or ten passes over the rows if that is more)")
+	fl.IntVar(&c.Steps, "steps", 0, "steps to take (default 1500, or ten passes over the rows if that is more)")
 	fl.IntVar(&c.Batch, "batch", 256, "rows in one step")
 	fl.IntVar(&f.workers, "workers", 0, "parallel workers; the model does not depend on it (default: processors)")
 	fl.StringVar(&c.Optimizer.Name, "optimizer", "adam", "adam, adamw, rmsprop or sgd")

@@ -94,10 +94,10 @@ const (
 	largestSteps = 20_000
 )
 
-// DefaultSteps is the budget for a number of training rows: 2,000 steps, or ten
+// DefaultSteps is the budget for a number of training rows: 1,500 steps, or ten
 // passes over the rows where that is more, at most 20,000.
 func DefaultSteps(rows int64, batch int) int {
-	return max(2000, int(min(10*rows/int64(batch), largestSteps)))
+	return max(1500, int(min(10*rows/int64(batch), largestSteps)))
 }
 
 func (c Config) withDefaults() Config {

@@ -125,19 +125,11 @@ func (r *run) trimmed(b batch) batch {
 	return batch{b.rows, index}
 }
 
-// news is what is new in a held-out row, in nats.
-type news struct{ values, levels float64 }
+// news is what is new in a held-out row, and what its costs have too much for it,
+// in nats.
+type news struct{ cost, gaps float64 }
 
 func newsIn(p *vae.Packed, lane int) (n news) {
-	n.values, n.levels = p.News(lane)
+	n.cost, n.gaps = p.News(lane)
 	return n
-}
-
-// newsOf is what news adds to the score of a held-out row.
-func (t *table) newsOf(i int, members bool) float32 {
-	n := t.news[i]
-	if members {
-		return float32(n.values + n.levels)
-	}
-	return float32(n.values + t.base)
 }

@@ -285,7 +285,6 @@ type table struct {
 	held     *rows
 	suspects *rows   // held-out rows that are left out as likely anomalies
 	news     []news  // of the held-out rows, then of the suspects
-	base     float64 // what it costs that nothing is new
 	firsts   []int64 // of each unit
 	units    []int64
 	trainN   int64
@@ -312,7 +311,7 @@ func pack(ctx context.Context, c Config, d Data, spec *vae.Spec, s *split, train
 	}
 	features, inputs := spec.Inputs()
 	empty := func() *rows { return &rows{inputs: inputs, features: features} }
-	t.held, t.suspects, t.base = empty(), empty(), spec.NewsBase()
+	t.held, t.suspects = empty(), empty()
 	var suspectNews []news
 	bytesPerRow := int64(4*inputs + 8*t.held.words())
 	t.capacity = int(min(max(c.Memory/bytesPerRow, int64(c.Batch)), math.MaxInt32))

@@ -44,10 +44,14 @@ func (r *run) summary(held *evaluation, warnings []string) (*vae.Training, error
 	tr := &vae.Training{Version: r.c.Version, Seed: r.c.Seed, Rows: r.t.trainN, HeldOut: int64(r.t.held.n),
 		Steps: s.Step, BestStep: s.AtBest, Stopped: "steps", Batch: r.pool.batch, Optimizer: r.c.Optimizer.Name,
 		Rate: r.c.Rate, Schedule: r.c.Schedule.Name, Beta: *r.c.Beta, Curve: s.Curve,
-		HeldOutRecon: round(held.recon), HeldOutKL: round(held.kl), Warnings: warnings}
+		HeldOutKL: round(held.kl), Warnings: warnings}
 	if s.Stopped {
 		tr.Stopped = "early"
 	}
+	for _, n := range r.t.news[:r.t.held.n] {
+		held.recon += (n.cost - n.gaps) / float64(r.t.held.n)
+	}
+	tr.HeldOutRecon = round(held.recon)
 	r.t.split.report(tr, r.c.Contamination)
 	sample, err := r.trainSample()
 	if err != nil {
@@ -161,6 +165,11 @@ func (r *run) calibrate(p *vae.Parts, costs [][]float32) (err error) {
 		v = slices.Sorted(slices.Values(v))
 		return v[:max(len(v)-int(math.Round(r.c.Contamination*float64(len(v)))), vae.MinCalibration)]
 	}
+	for _, cost := range costs {
+		for i, n := range r.t.news {
+			cost[i] -= float32(n.gaps)
+		}
+	}
 	scores := slices.Clone(costs[0])
 	if len(costs) > 1 {
 		clear(scores)
@@ -173,8 +182,8 @@ func (r *run) calibrate(p *vae.Parts, costs [][]float32) (err error) {
 			}
 		}
 	}
-	for i := range scores {
-		scores[i] += r.t.newsOf(i, len(costs) > 1)
+	for i, n := range r.t.news {
+		scores[i] += float32(n.cost)
 	}
 	p.Calibration, err = vae.Calibrate(clean(scores), r.c.TargetRate)
 	return err
