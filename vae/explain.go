@@ -45,11 +45,42 @@ func (s *Scorer) latentName(member, latent int, name string) string {
 	return name
 }
 
-// componentBlame describes the component that a row belongs to.
+// componentBlame describes the component that a row belongs to: a group of training
+// rows, named by the columns in which it lies furthest from the others.
 func (m *Model) componentBlame(k int) Blame {
 	mix := m.Spec.mixtureOf(m.net, m.mixture)
-	weight := math.Exp(float64(mix.LogWeight(k)))
-	return Blame{Column: fmt.Sprintf("group %d", k), Value: fmt.Sprintf("%.2g of rows", weight), Expected: "a larger group", Deviation: math.NaN()}
+	rarity := math.Exp(-float64(mix.LogWeight(k)))
+	b := Blame{Column: fmt.Sprintf("group %d", k), Value: fmt.Sprintf("1 row in %.3g", rarity), Expected: "a common group", Deviation: math.NaN()}
+	if names := m.groupColumns(mix.At(k)); names != "" {
+		b.Column += " (" + names + ")"
+	}
+	return b
+}
+
+// groupColumns names the two numeric columns in which a centre lies furthest from
+// the mean, on the standardised scale.
+func (m *Model) groupColumns(at []float32) string {
+	far, names := [2]float64{}, [2]string{}
+	f := 0
+	for i := range m.Spec.Columns {
+		c := &m.Spec.Columns[i]
+		most := 0.0
+		for range c.Features() {
+			most = max(most, math.Abs(float64(at[f])))
+			f++
+		}
+		switch {
+		case c.Kind != Numeric && c.Kind != Vector || c.Transform == Raw:
+		case most > far[0]:
+			far, names = [2]float64{most, far[0]}, [2]string{c.Name, names[0]}
+		case most > far[1]:
+			far[1], names[1] = most, c.Name
+		}
+	}
+	if names[1] != "" && far[1] > 0.5*far[0] {
+		return names[0] + ", " + names[1]
+	}
+	return names[0]
 }
 
 // shares splits the score of a row: what every column, vector element and latent

@@ -162,7 +162,7 @@ func (a *app) printDemo(rows []demoRow, m *vae.Model, shown int, scoring, total 
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "\nScores in nats (negative ELBO = reconstruction error + KL divergence):\n\n")
+	fmt.Fprintf(a.out, "\nScores in nats (how much stranger the row is than normal ones, to the autoencoder and to the mixture):\n\n")
 	if err := h.WriteText(a.out, a.width(), &m.Calibration.Limit); err != nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -27,10 +29,11 @@ func (a *app) inspect() *cobra.Command {
 				return e.Encode(struct {
 					Model       string           `json:"model"`
 					Size        vae.Size         `json:"size"`
+					Members     []vae.Member     `json:"members"`
 					Spec        vae.Spec         `json:"spec"`
 					Calibration *vae.Calibration `json:"calibration"`
 					Training    vae.Training     `json:"training"`
-				}{m.ID(), m.Size(), m.Spec, m.Calibration, m.Training})
+				}{m.ID(), m.Size(), m.Members, m.Spec, m.Calibration, m.Training})
 			}
 			return a.inspectText(m)
 		},
@@ -43,11 +46,17 @@ func (a *app) inspectText(m *vae.Model) error {
 	s, t, c := m.Size(), &m.Training, m.Calibration
 	fmt.Fprintf(a.out, "model        %s\n", m.ID())
 	fmt.Fprintf(a.out, "network      %s\n", networkLine(&m.Spec, s))
+	if mix := m.Spec.Mixture; mix != nil {
+		fmt.Fprintf(a.out, "mixture      %d groups, standard deviation %.3g\n", mix.Components, mix.SD)
+	}
 	fmt.Fprintf(a.out, "size         %s parameters, %s bytes, %s multiply-adds per row\n", count(int64(s.Parameters)), count(int64(s.Bytes)), count(int64(s.MultiplyAdds)))
 	fmt.Fprintf(a.out, "training     elbo %s, seed %d: %s rows (%s held out), %d steps of %d rows (best at %d, stopped by %s), %s at %g, beta %g\n",
 		t.Version, t.Seed, count(t.Rows), count(t.HeldOut), t.Steps, t.Batch, t.BestStep, t.Stopped, t.Optimizer, t.Rate, t.Beta)
 	fmt.Fprintf(a.out, "fit          recon %.4g nats on training rows, %.4g on held-out rows; KL %.4g nats\n", t.TrainRecon, t.HeldOutRecon, t.HeldOutKL)
-	fmt.Fprintf(a.out, "latents      %d of %d active\n", t.ActiveLatents, m.Spec.Latent)
+	fmt.Fprintf(a.out, "latents      %d of %d active%s\n", t.ActiveLatents, m.Spec.Latent, latentLine(m))
+	if t.Contamination > 0 {
+		fmt.Fprintf(a.out, "left out     %s likely anomalies, for a contamination of %g\n", count(t.LeftOut), t.Contamination)
+	}
 	rule := fmt.Sprintf("for a target rate of %g", c.TargetRate)
 	if c.Fixed {
 		rule = "fixed"
@@ -77,6 +86,25 @@ func (a *app) inspectText(m *vae.Model) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", col.Name, col.Type, col.Kind, col.Head, preprocessing(col), fit)
 	}
 	return w.Flush()
+}
+
+// latentLine says what the busiest latents depend on.
+func latentLine(m *vae.Model) string {
+	names, order := m.Members[0].DependsOn, make([]int, len(m.Training.LatentKL))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(m.Training.LatentKL[b], m.Training.LatentKL[a]) })
+	var parts []string
+	for _, l := range order {
+		if l < len(names) && names[l] != "" && len(parts) < 3 {
+			parts = append(parts, fmt.Sprintf("%d (%s)", l, names[l]))
+		}
+	}
+	if parts == nil {
+		return ""
+	}
+	return "; busiest: " + strings.Join(parts, ", ")
 }
 
 func networkLine(s *vae.Spec, size vae.Size) string {
@@ -113,6 +141,9 @@ func preprocessing(c *vae.Column) string {
 		}
 		if c.Constant[0] {
 			out = fmt.Sprintf("constant %.6g in training", c.Mean[0])
+			if c.Rare != nil && c.Rare[0] > 0 {
+				out += fmt.Sprintf(", else at a rate of %.2g", c.Rare[0])
+			}
 		}
 	}
 	if c.Indicator {

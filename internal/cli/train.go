@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -159,6 +161,13 @@ func (a *app) trainVerb(ctx context.Context, f trainFlags, c train.Config) error
 			return usage("%s %v; give --overwrite to replace it", f.out, durable.ErrExists)
 		}
 	}
+	if f.leftOut != "" {
+		if c.Contamination == 0 {
+			return usage("--left-out: no row is left out without --contamination")
+		}
+	}
+	var leftOut bytes.Buffer
+	c.LeftOut = func(row int64, score float64) { fmt.Fprintf(&leftOut, "%d,%.4f\n", row, score) }
 	keep := c.Checkpoint != ""
 	if !keep {
 		c.Checkpoint = f.out + ".checkpoint"
@@ -188,6 +197,15 @@ func (a *app) trainVerb(ctx context.Context, f trainFlags, c train.Config) error
 	}
 	if err := a.save(model, f.out, f.overwrite); err != nil {
 		return err
+	}
+	if f.leftOut != "" {
+		err := durable.WriteFile(durable.OS, f.leftOut, durable.Options{Overwrite: f.overwrite}, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "row,isolation\n%s", leftOut.Bytes())
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
 	if !keep {
 		if err := os.Remove(c.Checkpoint); err != nil && !os.IsNotExist(err) {
@@ -248,8 +266,12 @@ func (a *app) trained(ctx context.Context, m *vae.Model, f trainFlags, schemaOf 
 		a.say("note: %d columns are double or integer: standardised in double precision, then scored as float32", n)
 	}
 	t := &m.Training
-	a.say("%s: %s rows, %d steps (best at %d) in %s; held-out recon %.3f + KL %.3f nats, train recon %.3f; %d of %d latents active; limit %.4g nats for a rate of %g",
-		f.out, count(t.Rows), t.Steps, t.BestStep, took.Round(10*time.Millisecond), t.HeldOutRecon, t.HeldOutKL, t.TrainRecon,
+	members := "the autoencoder alone"
+	if mix := m.Spec.Mixture; mix != nil {
+		members = fmt.Sprintf("the autoencoder and a mixture of %d groups", mix.Components)
+	}
+	a.say("%s: %s; %s rows, %d steps (best at %d) in %s; held-out recon %.3f + KL %.3f nats, train recon %.3f; %d of %d latents active; limit %.4g nats for a rate of %g",
+		f.out, members, count(t.Rows), t.Steps, t.BestStep, took.Round(10*time.Millisecond), t.HeldOutRecon, t.HeldOutKL, t.TrainRecon,
 		t.ActiveLatents, m.Spec.Latent, m.Calibration.Limit, m.Calibration.TargetRate)
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -25,15 +26,15 @@ import (
 
 // The columns that the operator adds, always in this order.
 const (
-	Score    = "elbo_score"    // float32, negative ELBO at the posterior mean, nats
-	Recon    = "elbo_recon"    // float32, reconstruction error, nats
-	KL       = "elbo_kl"       // float32, KL divergence from the prior, nats
+	Score    = "elbo_score"    // float32, the members' surprises and what is new; of one member its negative ELBO; nats
+	Recon    = "elbo_recon"    // float32, reconstruction error of the autoencoder, nats
+	KL       = "elbo_kl"       // float32, its KL divergence from the prior, nats
 	P        = "elbo_p"        // float64, tail probability among held-out normal rows
 	Severity = "elbo_severity" // float32, 0 to 100
 	Anomaly  = "elbo_anomaly"  // bool, null = not judged
 	Status   = "elbo_status"   // string: ok, missing, unseen, nonfinite, schema, error
 	ModelID  = "elbo_model"    // string, name@digest
-	Top      = "elbo_top"      // list of struct{column, contribution, value, expected}
+	Top      = "elbo_top"      // list of struct{column, contribution, value, expected, deviation}
 	Error    = "elbo_error"    // float32, optional: mean squared error on the standardised scale
 	Mu       = "elbo_latent_mu"
 	LogVar   = "elbo_latent_logvar"
@@ -98,6 +99,7 @@ var topType = arrow.ListOf(arrow.StructOf(
 	arrow.Field{Name: "contribution", Type: arrow.PrimitiveTypes.Float32},
 	arrow.Field{Name: "value", Type: arrow.BinaryTypes.String},
 	arrow.Field{Name: "expected", Type: arrow.BinaryTypes.String},
+	arrow.Field{Name: "deviation", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
 ))
 
 var labelType = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}
@@ -286,6 +288,7 @@ func (o *Operator) top(r *vae.Result) arrow.Array {
 	s := b.ValueBuilder().(*array.StructBuilder)
 	name, part := s.FieldBuilder(0).(*array.StringBuilder), s.FieldBuilder(1).(*array.Float32Builder)
 	value, want := s.FieldBuilder(2).(*array.StringBuilder), s.FieldBuilder(3).(*array.StringBuilder)
+	deviation := s.FieldBuilder(4).(*array.Float64Builder)
 	for _, blames := range r.Top {
 		if blames == nil {
 			b.AppendNull()
@@ -298,6 +301,11 @@ func (o *Operator) top(r *vae.Result) arrow.Array {
 			part.Append(x.Contribution)
 			value.Append(x.Value)
 			want.Append(x.Expected)
+			if math.IsNaN(x.Deviation) {
+				deviation.AppendNull()
+			} else {
+				deviation.Append(x.Deviation)
+			}
 		}
 	}
 	return b.NewArray()
