@@ -216,6 +216,11 @@ func (m *Model) Size() Size {
 // Params returns the flat parameter vector, which the caller must not change.
 func (m *Model) Params() []float32 { return m.params }
 
+// MixtureParams returns the mixture's parameters, nil without one: for each
+// component a number per feature (a centre, a logit or a log probability), then
+// the components' log weights. The caller must not change them.
+func (m *Model) MixtureParams() []float32 { return m.mixture }
+
 // LearnedSD returns the learned standard deviation of a feature on its own
 // scale, and false when its head has none.
 func (m *Model) LearnedSD(feature int) (float64, bool) {
