@@ -15,22 +15,28 @@ import (
 // soft), soft a thousandth of median-low: up to Start the probability is
 // empirical, (k+1)/(n+1) with k held-out scores at or above s (never below Tail);
 // beyond it an exponential tail in t, fitted to the mean excess, extends past
-// what was seen. Start leaves 50 rows above it, or the highest tenth where that
-// is fewer. Valid as far as new normal rows are
-// exchangeable with the held-out ones.
+// what was seen. Start leaves 20 rows above it, but no more than the highest
+// tenth and no fewer than the highest thousandth. Valid as far as new normal rows
+// are exchangeable with the held-out ones.
 type Calibration struct {
-	Rows  int64     `json:"rows"`  // held-out rows
-	Knots []float64 `json:"knots"` // held-out scores at evenly spaced ranks, ascending
-	Low   float64   `json:"low"`
-	Soft  float64   `json:"soft"`
-	Start float64   `json:"start"` // t where the tail begins
-	Tail  float64   `json:"tail"`  // share of rows beyond Start
+	Rows int64 `json:"rows"` // held-out rows, and the training rows of CalibrateTrained
+	// Trained is how many of Rows were trained on; see CalibrateTrained.
+	Trained int64     `json:"trained,omitempty"`
+	Knots   []float64 `json:"knots"` // held-out scores at evenly spaced ranks, ascending
+	Low     float64   `json:"low"`
+	Soft    float64   `json:"soft"`
+	Start   float64   `json:"start"` // t where the tail begins
+	Tail    float64   `json:"tail"`  // share of rows beyond Start
 	// Excess is the mean excess of t over Start.
 	Excess     float64 `json:"excess"`
 	TargetRate float64 `json:"target_rate"`
 	Limit      float64 `json:"limit"` // score above which a row is an anomaly at TargetRate
 	// Fixed says that Limit was given, not computed from TargetRate.
 	Fixed bool `json:"fixed,omitempty"`
+	// Rule says how Limit was found; empty means by TargetRate, or given when Fixed.
+	Rule Rule `json:"rule,omitempty"`
+	// Highest holds the highest scores, ascending, where Knots leave some out.
+	Highest []float32 `json:"highest,omitempty"`
 
 	// Where P begins to search: first[i] is the number of knots whose u (exp of t)
 	// has a key below base+i. edge is the u of Start.
@@ -43,7 +49,7 @@ const (
 	maxKnots = 1001
 	// The tail begins where tailRows held-out rows are above, but never beyond the
 	// highest tailShare of them: few rows need the wider tail to fit it.
-	tailRows  = 50
+	tailRows  = 20
 	tailShare = 0.1
 	// MinCalibration is the fewest held-out rows that Calibrate takes.
 	MinCalibration = 10
@@ -64,7 +70,7 @@ func Calibrate(scores []float32, targetRate float64) (*Calibration, error) {
 	n := len(v)
 	c := &Calibration{Rows: int64(n), Low: v[0]}
 	c.Soft = max(1e-3*(v[n/2]-v[0]), 1e-9)
-	c.Tail = min(tailShare, tailRows/float64(n))
+	c.Tail = min(tailShare, max(tailRows/float64(n), 1.0/(maxKnots-1)))
 	c.Start = c.t(v[int((1-c.Tail)*float64(n))])
 	above, sum := 0, 0.0
 	for _, s := range v {
@@ -80,6 +86,11 @@ func Calibrate(scores []float32, targetRate float64) (*Calibration, error) {
 	k := min(n, maxKnots)
 	for i := range k {
 		c.Knots = append(c.Knots, v[rankOf(i, k, n)])
+	}
+	if n > maxKnots {
+		for _, s := range v[n-min(maxHighest, n):] {
+			c.Highest = append(c.Highest, float32(s))
+		}
 	}
 	c.index()
 	return c, c.SetTargetRate(targetRate)
@@ -107,12 +118,37 @@ func (c *Calibration) SetTargetRate(rate float64) error {
 		if !finite(limit) {
 			return fmt.Errorf("target rate %v: the scores spread too far to tell a limit that rare; ask for a larger rate", rate)
 		}
-		c.TargetRate, c.Limit, c.Fixed = rate, limit, false
+		c.set(max(limit, c.edgeScore()), rate, "", false)
 		return nil
 	}
-	i := int(math.Ceil((1 - rate) * float64(len(c.Knots)-1)))
-	c.TargetRate, c.Limit, c.Fixed = rate, c.Knots[min(max(i, 0), len(c.Knots)-1)], false
+	c.set(c.untie(min(c.body(rate), c.edgeScore()), rate), rate, "", false)
 	return nil
+}
+
+// edgeScore is the score where the tail begins; scores are float32, and rounding
+// to that undoes the logarithm exactly.
+func (c *Calibration) edgeScore() float64 {
+	return float64(float32(c.Low + math.Exp(c.Start) - c.Soft))
+}
+
+// body is the limit for a rate that the knots themselves support: between two of
+// them where others were left out, else the next higher score.
+func (c *Calibration) body(rate float64) float64 {
+	last := len(c.Knots) - 1
+	at := (1 - rate) * float64(last)
+	i := min(max(int(at), 0), last)
+	switch low := c.Knots[i]; {
+	case at == float64(i) || i == last:
+		return low
+	case int64(len(c.Knots)) == c.Rows:
+		return c.Knots[i+1]
+	default:
+		return float64(float32(low + (at-float64(i))*(c.Knots[i+1]-low)))
+	}
+}
+
+func (c *Calibration) set(limit, rate float64, rule Rule, fixed bool) {
+	c.Limit, c.TargetRate, c.Rule, c.Fixed = limit, rate, rule, fixed
 }
 
 // SetLimit sets a fixed limit, in nats.
@@ -120,7 +156,7 @@ func (c *Calibration) SetLimit(limit float64) error {
 	if !finite(limit) {
 		return fmt.Errorf("limit %v: want a finite score in nats", limit)
 	}
-	c.Limit, c.Fixed, c.TargetRate = limit, true, c.P(limit)
+	c.set(limit, c.P(limit), "", true)
 	return nil
 }
 
@@ -211,6 +247,9 @@ func (c *Calibration) validate() error {
 	}
 	if !(c.Soft > 0 && c.Excess > 0) {
 		return errors.New("calibration: a spread is not above 0")
+	}
+	if err := c.validateRule(); err != nil {
+		return err
 	}
 	c.index()
 	return nil

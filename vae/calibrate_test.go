@@ -28,7 +28,7 @@ func TestLimitGivesItsRate(t *testing.T) {
 		"gaussian":    func(r *rand.Rand) float64 { return 100 + 10*r.NormFloat64() },
 	} {
 		fresh := draws(400_000, 2, draw)
-		for _, rate := range []float64{0.5, 0.2, 0.1, 0.05, 0.01, 0.001} {
+		for _, rate := range []float64{0.5, 0.2, 0.1, 0.05, 0.01, 0.0075, 0.001, 0.0005} {
 			c, err := vae.Calibrate(draws(20_000, 1, draw), rate)
 			if err != nil {
 				t.Fatal(err)
@@ -39,8 +39,8 @@ func TestLimitGivesItsRate(t *testing.T) {
 					over++
 				}
 			}
-			// 20,000 held-out rows support every rate down to 0.001; there the
-			// tail of 50 rows decides, within its own scatter.
+			// 20,000 held-out rows support every rate down to 0.001, where 20 of them
+			// are above: within their scatter.
 			got, within := float64(over)/float64(len(fresh)), 1.15
 			if rate < 0.01 {
 				within = 1.5
@@ -48,7 +48,7 @@ func TestLimitGivesItsRate(t *testing.T) {
 			if got > rate*within || got < rate/within {
 				t.Errorf("%s, rate %g: limit %g gives %g", name, rate, c.Limit, got)
 			}
-			if p := c.P(c.Limit); math.Abs(p-rate) > 0.002+0.02*rate || rate == 0.001 && math.Abs(p-rate) > 1e-9 {
+			if p := c.P(c.Limit); math.Abs(p-rate) > 2e-4+0.02*rate || rate < c.Tail && math.Abs(p-rate) > 1e-9 {
 				t.Errorf("%s: P(limit) = %g, want the rate %g", name, p, rate)
 			}
 		}

@@ -17,20 +17,26 @@ func (r *run) finish(warnings []string) (*vae.Model, error) {
 	held := r.pool.evaluate(s.best, r.t.held, r.t.held.n)
 	parts := vae.Parts{Name: r.c.Name, Spec: *r.t.spec, Params: s.best, Members: []vae.Member{r.vaeMember(held.scores)}}
 	costs := [][]float32{r.withSuspects(held.scores, func(x *rows) []float32 { return r.pool.evaluate(s.best, x, x.n).scores })}
+	seen, err := r.trainSample()
+	if err != nil {
+		return nil, err
+	}
+	fit := r.pool.evaluate(s.best, seen, seen.n)
+	trained := [][]float32{fit.scores}
 	if r.c.Members > 1 {
 		sample, err := r.mixtureSample()
 		if err != nil {
 			return nil, err
 		}
 		parts.Spec.Mixture, parts.Mixture = r.fitMixture(sample, r.c.Components)
-		m, mixed := r.mixtureMember(parts.Spec.Mixture, parts.Mixture)
+		m, mixed, score := r.mixtureMember(parts.Spec.Mixture, parts.Mixture)
 		parts.Members = append(parts.Members, m)
-		costs = append(costs, mixed)
+		costs, trained = append(costs, mixed), append(trained, score(seen))
 	}
-	if err := r.calibrate(&parts, costs); err != nil {
+	if err := r.calibrate(&parts, costs, trained); err != nil {
 		return nil, err
 	}
-	tr, err := r.summary(&held, warnings)
+	tr, err := r.summary(&held, fit.recon, warnings)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +45,7 @@ func (r *run) finish(warnings []string) (*vae.Model, error) {
 }
 
 // summary says how the model came to be.
-func (r *run) summary(held *evaluation, warnings []string) (*vae.Training, error) {
+func (r *run) summary(held *evaluation, trainRecon float64, warnings []string) (*vae.Training, error) {
 	s := &r.state
 	tr := &vae.Training{Version: r.c.Version, Seed: r.c.Seed, Rows: r.t.trainN, HeldOut: int64(r.t.held.n),
 		Steps: s.Step, BestStep: s.AtBest, Stopped: "steps", Batch: r.pool.batch, Optimizer: r.c.Optimizer.Name,
@@ -53,11 +59,7 @@ func (r *run) summary(held *evaluation, warnings []string) (*vae.Training, error
 	}
 	tr.HeldOutRecon = round(held.recon)
 	r.t.split.report(tr, r.c.Contamination)
-	sample, err := r.trainSample()
-	if err != nil {
-		return nil, err
-	}
-	tr.TrainRecon = round(r.pool.evaluate(s.best, sample, min(sample.n, maxHeldOut)).recon)
+	tr.TrainRecon = round(trainRecon)
 	for _, kl := range held.perLatent {
 		tr.LatentKL = append(tr.LatentKL, round(kl))
 	}
@@ -118,8 +120,8 @@ func rounded(v []float64) []float64 {
 const mixtureUsual = 2000
 
 // mixtureMember describes the mixture as a member, but for its tail, and returns
-// the costs of the held-out rows.
-func (r *run) mixtureMember(spec *vae.MixtureSpec, params []float32) (vae.Member, []float32) {
+// the costs of the held-out rows and what tells those of others.
+func (r *run) mixtureMember(spec *vae.MixtureSpec, params []float32) (vae.Member, []float32, func(*rows) []float32) {
 	mix := &kernel.Mixture{Net: r.net, K: spec.Components, SD: spec.SD, Params: params}
 	plan := kernel.NewMixturePlan(mix, nil, r.pool.level)
 	net := kernel.NewPlan(r.net, r.state.best, nil, r.pool.level)
@@ -152,12 +154,13 @@ func (r *run) mixtureMember(spec *vae.MixtureSpec, params []float32) (vae.Member
 		}
 	})
 	m.Usual, m.UsualKL = rounded(m.Usual), rounded(m.UsualKL)
-	return m, r.withSuspects(held, score)
+	return m, r.withSuspects(held, score), score
 }
 
 // calibrate fits the members' tails and the limit to the costs of the held-out
-// rows.
-func (r *run) calibrate(p *vae.Parts, costs [][]float32) (err error) {
+// rows; the limit also to those of training rows that cost alike, in which nothing
+// is new.
+func (r *run) calibrate(p *vae.Parts, costs, trained [][]float32) (err error) {
 	clean := func(v []float32) []float32 { // without the share that is known to be anomalies
 		if r.c.Contamination == 0 {
 			return v
@@ -170,9 +173,10 @@ func (r *run) calibrate(p *vae.Parts, costs [][]float32) (err error) {
 			cost[i] -= float32(n.gaps)
 		}
 	}
-	scores := slices.Clone(costs[0])
+	scores, seen := slices.Clone(costs[0]), slices.Clone(trained[0])
 	if len(costs) > 1 {
 		clear(scores)
+		clear(seen)
 		for i := range costs {
 			if p.Members[i].Tail, err = vae.Calibrate(clean(costs[i]), r.c.TargetRate); err != nil {
 				return err
@@ -180,12 +184,18 @@ func (r *run) calibrate(p *vae.Parts, costs [][]float32) (err error) {
 			for k, v := range costs[i] {
 				scores[k] += float32(p.Members[i].Tail.Surprise(float64(v)))
 			}
+			for k, v := range trained[i] {
+				seen[k] += float32(p.Members[i].Tail.Surprise(float64(v)))
+			}
 		}
 	}
 	for i, n := range r.t.news {
 		scores[i] += float32(n.cost)
 	}
-	p.Calibration, err = vae.Calibrate(clean(scores), r.c.TargetRate)
+	if r.c.Contamination > 0 { // who knows which of the training rows are anomalies
+		seen = nil
+	}
+	p.Calibration, err = vae.CalibrateTrained(clean(scores), seen, r.c.TargetRate)
 	return err
 }
 

@@ -363,12 +363,20 @@ func (r *run) columnFits(tr *vae.Training, perFeature []float64) {
 	}
 }
 
-// trainSample returns training rows to measure the fit on.
+// trainSample returns training rows to measure the fit on and to calibrate with:
+// all, or maxHeldOut from the whole length of the table.
 func (r *run) trainSample() (*rows, error) {
-	if r.t.train != nil {
-		return r.t.train, nil
+	t := r.t.train
+	if t != nil && t.n <= maxHeldOut {
+		return t, nil
 	}
 	out := &rows{inputs: r.t.held.inputs, features: r.t.held.features}
+	if t != nil {
+		for i := range maxHeldOut {
+			out.addRow(t, i*t.n/maxHeldOut)
+		}
+		return out, nil
+	}
 	for x, err := range r.t.shuffled(context.Background(), r.c, 0) {
 		if err != nil {
 			return nil, err
