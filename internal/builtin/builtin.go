@@ -19,7 +19,6 @@ import (
 	"github.com/elbo-stream/elbo/operators/decode"
 	"github.com/elbo-stream/elbo/operators/encode"
 	"github.com/elbo-stream/elbo/operators/score"
-	"github.com/elbo-stream/elbo/operators/threshold"
 	"github.com/elbo-stream/elbo/pipeline"
 	"github.com/elbo-stream/elbo/pipeline/config"
 	sink "github.com/elbo-stream/elbo/sinks/parquet"
@@ -145,17 +144,6 @@ func buildScore(_ context.Context, env config.Env, c Score) (pipeline.Operator, 
 	}
 	return score.New(score.Config{Model: m, Top: c.Top, TopAll: c.Explain == "all", Error: c.Error, Latent: c.Latent,
 		Reconstruction: c.Reconstruction, Samples: c.Samples, Seed: c.Seed, Precision: vae.Precision(c.Precision), Allocator: env.Allocator}), nil
-}
-
-// Threshold is the configuration of the operator threshold.
-type Threshold struct {
-	TargetRate float64  `yaml:"target_rate" doc:"Share of normal rows that may be flagged: rows with elbo_p at or below it are anomalies."`
-	Above      *float64 `yaml:"above" doc:"Rows whose column is larger are anomalies."`
-	Column     string   `yaml:"column" doc:"What above is compared with; elbo_score unless given."`
-}
-
-func buildThreshold(_ context.Context, env config.Env, c Threshold) (pipeline.Operator, error) {
-	return threshold.New(threshold.Config{TargetRate: c.TargetRate, Above: c.Above, Column: c.Column, Allocator: env.Allocator})
 }
 
 // Encode is the configuration of the operator encode.

@@ -58,10 +58,19 @@ func (a *app) inspectText(m *vae.Model) error {
 		fmt.Fprintf(a.out, "left out     %s likely anomalies, for a contamination of %g\n", count(t.LeftOut), t.Contamination)
 	}
 	rule := fmt.Sprintf("for a target rate of %g", c.TargetRate)
-	if c.Fixed {
+	switch {
+	case c.Rule == vae.BestF1:
+		rule = "best F1 on labelled rows"
+	case c.Rule != "":
+		rule += ", by " + string(c.Rule)
+	case c.Fixed:
 		rule = "fixed"
 	}
-	fmt.Fprintf(a.out, "limit        %.6g nats, %s, from %s held-out rows\n", c.Limit, rule, count(c.Rows))
+	from := fmt.Sprintf("%s held-out rows", count(c.Rows-c.Trained))
+	if c.Trained > 0 {
+		from += fmt.Sprintf(" and %s training rows that score alike", count(c.Trained))
+	}
+	fmt.Fprintf(a.out, "limit        %.6g nats, %s, from %s\n", c.Limit, rule, from)
 	for i, w := range t.Warnings {
 		if i == mostWarnings {
 			fmt.Fprintf(a.out, "warning      %d more (see --json)\n", len(t.Warnings)-i)

@@ -14,22 +14,26 @@ import (
 
 	"github.com/elbo-stream/elbo/internal/parquetio"
 	"github.com/elbo-stream/elbo/operators/score"
+	"github.com/elbo-stream/elbo/operators/threshold"
 	"github.com/elbo-stream/elbo/pipeline"
 	sink "github.com/elbo-stream/elbo/sinks/parquet"
 	"github.com/elbo-stream/elbo/vae"
+	"github.com/elbo-stream/elbo/vae/eval"
 )
 
 type scoreFlags struct {
-	in                inputFlags
-	model, out        string
-	overwrite, json   bool
-	fail              bool
-	workers, batch    int
-	compression       string
-	targetRate, limit float64
-	hasLimit          bool
-	explain           string
-	c                 score.Config
+	in              inputFlags
+	model, out      string
+	overwrite, json bool
+	fail            bool
+	workers, batch  int
+	compression     string
+	rule            ruleFlags
+	limits, by      string
+	table           *threshold.Table // of limits
+	fdr             fdrFlags
+	explain         string
+	c               score.Config
 }
 
 func (a *app) score() *cobra.Command {
@@ -38,10 +42,14 @@ func (a *app) score() *cobra.Command {
 		Use:   "score -m MODEL -i INPUT -o OUTPUT",
 		Short: "Score Parquet files: every row, in order, with its elbo_ columns",
 		Example: `  elbo score -m pay.elbo -i 'new/*.parquet' -o scores/
-  elbo score -m pay.elbo -i day.parquet -o scores.parquet --reconstruction --latent`,
+  elbo score -m pay.elbo -i day.parquet -o scores.parquet --reconstruction --latent
+  elbo score -m pay.elbo -i day.parquet -o scores.parquet --limits limits.json
+  elbo score -m pay.elbo -i day.parquet -o scores.parquet --fdr 0.1`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f.hasLimit = cmd.Flags().Changed("limit")
+			if err := f.rule.read(cmd); err != nil {
+				return err
+			}
 			return a.scoreVerb(cmd.Context(), f)
 		},
 	}
@@ -55,8 +63,10 @@ func (a *app) score() *cobra.Command {
 	fl.IntVar(&f.workers, "workers", 0, "parallel workers (default: processors); scores do not depend on it")
 	fl.IntVar(&f.batch, "batch", 0, "rows in one batch (default 8192); scores do not depend on it")
 	fl.StringVar(&f.compression, "compression", "zstd", "zstd, snappy, lz4_raw, gzip or none")
-	fl.Float64Var(&f.targetRate, "target-rate", 0, "flag by this rate in place of the model's")
-	fl.Float64Var(&f.limit, "limit", 0, "flag above this score in nats in place of the model's limit")
+	f.rule.add(fl, "flag by this rate in place of the model's")
+	fl.StringVar(&f.limits, "limits", "", "flag by the limits of this table, one for each key (calibrate --by makes it)")
+	fl.StringVar(&f.by, "by", "", "tell the achieved rate for each value of this column, in --json (default: the key of --limits)")
+	f.fdr.add(fl)
 	fl.StringVar(&f.explain, "explain", "flagged", "elbo_top for: flagged, all or off")
 	fl.IntVar(&f.c.Top, "top", 5, "columns in elbo_top")
 	fl.BoolVar(&f.c.Error, "error", false, "add elbo_error, the mean squared error on the standardised scale")
@@ -80,6 +90,9 @@ func (f *scoreFlags) validate() error {
 	check(f.batch >= 0, "--batch %d: want 1 row or more, or 0 for 8192", f.batch)
 	check(f.c.Top >= 1, "--top %d: want 1 column or more; --explain off leaves elbo_top out", f.c.Top)
 	check(f.c.Samples >= 0 && f.c.Samples <= 10_000, "--samples %d: want 0 to 10000", f.c.Samples)
+	check(f.limits == "" || !f.rule.any(), "--limits brings its own rule: leave --target-rate, --limit, --quantile and --pot out")
+	check(f.fdr.fdr == 0 || f.limits == "" && !f.rule.any(), "--fdr is a rule of its own: leave the others out")
+	faults = append(faults, f.fdr.faults()...)
 	if err := parquetio.Compression(f.compression).Valid(); err != nil {
 		faults = append(faults, fmt.Errorf("--compression %q: want zstd, snappy, lz4_raw, gzip or none", f.compression))
 	}
@@ -100,26 +113,22 @@ func (f *scoreFlags) chain(a *app, m *vae.Model) ([]pipeline.NamedOperator, erro
 	default:
 		return nil, usage("--explain %q: want flagged, all or off", f.explain)
 	}
-	if f.targetRate != 0 || f.hasLimit { // the model's own limit decides what is explained
+	if f.rule.any() { // the model's own limit decides what is explained
 		cal := *m.Calibration
-		var err error
-		switch {
-		case f.targetRate != 0 && f.hasLimit:
-			return nil, usage("--target-rate and --limit are two rules: give one")
-		case f.hasLimit:
-			err = cal.SetLimit(f.limit)
-		default:
-			err = cal.SetTargetRate(f.targetRate)
-		}
+		note, err := f.rule.set(&cal)
 		if err != nil {
 			return nil, &exitError{ExitUsage, err}
+		}
+		if note != "" {
+			a.warn("%s", note)
 		}
 		judged := *m
 		judged.Calibration = &cal
 		m = &judged
 	}
 	f.c.Model, f.c.Allocator = m, a.mem
-	return []pipeline.NamedOperator{{Name: "score", Operator: score.New(f.c)}}, nil
+	ops := []pipeline.NamedOperator{{Name: "score", Operator: score.New(f.c)}}
+	return f.verdicts(a, m, ops)
 }
 
 // summary is what score says when it is done.
@@ -132,6 +141,12 @@ type summary struct {
 	Output    string           `json:"output"`
 	Seconds   float64          `json:"seconds"`
 	Drained   bool             `json:"interrupted,omitempty"`
+	// Rate is the share of judged rows that are flagged; without anomalies among them
+	// it is to be the promised one. Absent where nobody promised any.
+	Rate *eval.AlertRate `json:"rate,omitempty"`
+	Rule string          `json:"rule,omitempty"`
+	// Keys are the rates by the column of --by or --limits, in rising order.
+	Keys []keyRate `json:"keys,omitempty"`
 }
 
 func (a *app) scoreVerb(ctx context.Context, f scoreFlags) error {
@@ -162,10 +177,14 @@ func (a *app) scoreVerb(ctx context.Context, f scoreFlags) error {
 	if err != nil {
 		return fmt.Errorf("output %s: %w", f.out, joinClose(err, src))
 	}
-	counts := &tally{Sink: out}
+	groups, err := f.groups(ctx, src)
+	if err != nil {
+		return errors.Join(badConfig(joinClose(err, src)), out.Close())
+	}
+	counts := &tally{Sink: out, each: groups.add}
 	p := a.progress()
 	stats, err := pipeline.Run(ctx, pipeline.Config{Source: src, Operators: ops,
-		Sinks: []pipeline.NamedSink{{Name: "output", Sink: counts}}, Workers: f.workers, Drain: a.drain,
+		Sinks: []pipeline.NamedSink{{Name: "output", Sink: f.fdr.hold(counts, m, a.mem)}}, Workers: f.workers, Drain: a.drain,
 		Allocator: a.mem, Hooks: a.rowHooks(p, src.Rows())})
 	p.done()
 	if err != nil {
@@ -173,6 +192,7 @@ func (a *app) scoreVerb(ctx context.Context, f scoreFlags) error {
 	}
 	s := summary{Rows: counts.Rows, Anomalies: counts.Anomalies, NotJudged: counts.NotJudged, Status: counts.Statuses,
 		Model: m.ID(), Output: f.out, Seconds: stats.Elapsed.Seconds(), Drained: stats.Drained}
+	f.promise(&s, groups)
 	return a.scored(s, f.json, f.fail)
 }
 
@@ -209,9 +229,15 @@ func (a *app) scored(s summary, asJSON, fail bool) error {
 		if others != nil {
 			extra = " (" + strings.Join(others, ", ") + ")"
 		}
-		share := 100 * float64(s.Anomalies) / float64(max(s.Rows, 1))
-		a.say("%s: %s rows%s, %s anomalies (%.3g%%), %s", s.Output, count(s.Rows), extra, count(s.Anomalies), share,
+		share := percent(float64(s.Anomalies) / float64(max(s.Rows, 1)))
+		if s.Rate != nil {
+			share = achieved(s.Rate)
+		}
+		a.say("%s: %s rows%s, flagged %s of %s (%s), %s", s.Output, count(s.Rows), extra, count(s.Anomalies), count(s.Rows-s.NotJudged), share,
 			rate(s.Rows, time.Duration(s.Seconds*float64(time.Second))))
+		if s.Keys != nil {
+			a.say("by key: %s; --json names them", kept(s.Keys))
+		}
 	}
 	switch {
 	case s.Drained:
