@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"unicode/utf8"
 )
 
 // The bounds of a table of limits.
@@ -53,11 +54,12 @@ type KeyLimit struct {
 
 // BuildTable fills in the keys of a table from the scores of normal rows by key.
 // limit finds one; keys with fewer than MinKeyRows rows keep the table's Limit, as
-// do keys whose limit is refused, for which limit returns false.
+// do keys that JSON cannot hold (no UTF-8, over 1024 bytes) and those whose limit is
+// refused, for which limit returns false.
 func BuildTable(t Table, groups map[string][]float32, limit func(scores []float32) (float64, bool)) (*Table, error) {
 	t.Format, t.Version, t.Keys, t.FewKeys = tableFormat, tableVersion, []KeyLimit{}, 0
 	for key, scores := range groups {
-		if len(scores) >= MinKeyRows {
+		if len(scores) >= MinKeyRows && len(key) <= maxKeyBytes && utf8.ValidString(key) {
 			if l, ok := limit(scores); ok {
 				t.Keys = append(t.Keys, KeyLimit{Key: key, Limit: l, Rows: int64(len(scores))})
 				continue
