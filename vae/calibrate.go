@@ -15,7 +15,7 @@ import (
 // soft), soft a thousandth of median-low: up to Start the probability is
 // empirical, (k+1)/(n+1) with k held-out scores at or above s (never below Tail);
 // beyond it an exponential tail in t, fitted to the mean excess, extends past
-// what was seen. Start leaves 20 rows above it, but no more than the highest
+// what was seen. Start leaves 10 rows above it, but no more than the highest
 // tenth and no fewer than the highest thousandth. Valid as far as new normal rows
 // are exchangeable with the held-out ones.
 type Calibration struct {
@@ -49,7 +49,7 @@ const (
 	maxKnots = 1001
 	// The tail begins where tailRows held-out rows are above, but never beyond the
 	// highest tailShare of them: few rows need the wider tail to fit it.
-	tailRows  = 20
+	tailRows  = 10
 	tailShare = 0.1
 	// MinCalibration is the fewest held-out rows that Calibrate takes.
 	MinCalibration = 10
