@@ -14,8 +14,8 @@ import (
 // With v the held-out scores, low their minimum and t = log(max(s-low, 0) +
 // soft), soft a thousandth of median-low: up to Start the probability is
 // empirical, (k+1)/(n+1) with k held-out scores at or above s (never below Tail);
-// beyond it an exponential tail in t, fitted to the mean excess, extends past
-// what was seen. Start leaves 10 rows above it, but no more than the highest
+// beyond it an exponential tail in t, with the mean excess of the 50 highest rows,
+// extends past what was seen. Start leaves 10 rows above it, but no more than the highest
 // tenth and no fewer than the highest thousandth. Valid as far as new normal rows
 // are exchangeable with the held-out ones.
 type Calibration struct {
@@ -27,7 +27,7 @@ type Calibration struct {
 	Soft    float64   `json:"soft"`
 	Start   float64   `json:"start"` // t where the tail begins
 	Tail    float64   `json:"tail"`  // share of rows beyond Start
-	// Excess is the mean excess of t over Start.
+	// Excess is the mean excess of t in the tail.
 	Excess     float64 `json:"excess"`
 	TargetRate float64 `json:"target_rate"`
 	Limit      float64 `json:"limit"` // score above which a row is an anomaly at TargetRate
@@ -48,8 +48,9 @@ type Calibration struct {
 const (
 	maxKnots = 1001
 	// The tail begins where tailRows held-out rows are above, but never beyond the
-	// highest tailShare of them: few rows need the wider tail to fit it.
+	// highest tailShare of them; its slope is that of slopeRows, likewise.
 	tailRows  = 10
+	slopeRows = 50
 	tailShare = 0.1
 	// MinCalibration is the fewest held-out rows that Calibrate takes.
 	MinCalibration = 10
@@ -72,17 +73,7 @@ func Calibrate(scores []float32, targetRate float64) (*Calibration, error) {
 	c.Soft = max(1e-3*(v[n/2]-v[0]), 1e-9)
 	c.Tail = min(tailShare, max(tailRows/float64(n), 1.0/(maxKnots-1)))
 	c.Start = c.t(v[int((1-c.Tail)*float64(n))])
-	above, sum := 0, 0.0
-	for _, s := range v {
-		if t := c.t(s); t > c.Start {
-			above++
-			sum += t - c.Start
-		}
-	}
-	c.Excess = 1e-9
-	if above > 0 {
-		c.Excess = max(c.Excess, sum/float64(above))
-	}
+	c.Excess = c.meanExcess(v, min(tailShare, max(slopeRows/float64(n), c.Tail)))
 	k := min(n, maxKnots)
 	for i := range k {
 		c.Knots = append(c.Knots, v[rankOf(i, k, n)])
@@ -94,6 +85,22 @@ func Calibrate(scores []float32, targetRate float64) (*Calibration, error) {
 	}
 	c.index()
 	return c, c.SetTargetRate(targetRate)
+}
+
+// meanExcess is the mean of t over where a share of the ascending scores is above.
+func (c *Calibration) meanExcess(v []float64, share float64) float64 {
+	start := c.t(v[int((1-share)*float64(len(v)))])
+	above, sum := 0, 0.0
+	for _, s := range v {
+		if t := c.t(s); t > start {
+			above++
+			sum += t - start
+		}
+	}
+	if above == 0 {
+		return 1e-9
+	}
+	return max(1e-9, sum/float64(above))
 }
 
 // rankOf is the rank that knot i of k stands for among n scores.
