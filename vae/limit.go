@@ -148,50 +148,76 @@ func (c *Calibration) untie(limit, rate float64) float64 {
 }
 
 // CalibrateTrained is Calibrate with the scores of rows that were trained on, which
-// count like held-out ones where these cannot tell them apart. A rare limit needs
-// many rows: with 2,000 held out, two are above the limit for 0.001, and no fit to
-// their like keeps the rate within a factor of two. There must be 1,000 held-out
-// rows at least, and the share of them above the training rows' quantiles must be
-// the promised one within a factor of 1.3 (1.5 where it is told by fewer than a
-// hundred rows) at every share from 0.1 down to where 40 are above. Otherwise the
-// network has learned its rows by heart, and the held-out rows stand alone.
-// Conformal is not exact with training rows among Rows.
+// count like held-out ones where these show how far they can be trusted. A rare
+// limit needs many rows: with 2,000 held out, two are above the limit for 0.001, and
+// no fit to their like keeps the rate within a factor of two.
+//
+// There must be 1,000 held-out rows at least, and no share of the training rows'
+// quantiles from 0.1 down that 15 held-out rows tell may be exceeded by more than
+// twice as many held-out rows (1.5 times where a hundred tell it, and then no
+// fewer than a part in 1.5 either). Otherwise the network has learned its rows by heart, or the
+// held-out ones are of another kind, and these stand alone. A smaller excess at the
+// rarest such share is made good: so many rows below that quantile are left out, evenly,
+// that the held-out rows' share is above it. Conformal is not exact with training
+// rows among Rows.
 func CalibrateTrained(held, trained []float32, targetRate float64) (*Calibration, error) {
 	own, err := Calibrate(held, targetRate)
-	if err != nil || !alike(held, trained) {
-		return own, err
+	if err != nil {
+		return nil, err
 	}
-	c, err := Calibrate(slices.Concat(held, trained), targetRate)
+	joined := join(held, trained)
+	if joined == nil {
+		return own, nil
+	}
+	c, err := Calibrate(joined, targetRate)
 	if err != nil { // a trained row's score is not finite, which no held-out one is
 		return own, nil
 	}
-	c.Trained = int64(len(trained))
+	c.Trained = max(c.Rows-own.Rows, 0)
 	return c, nil
 }
 
-// alike says whether held-out rows exceed the quantiles of training rows as often
-// as training rows do.
-func alike(held, trained []float32) bool {
+// join returns the scores to calibrate with, ascending; nil where training rows
+// cannot be trusted.
+func join(held, trained []float32) []float32 {
 	if len(held) < 1000 || len(trained) < len(held) {
-		return false
+		return nil
 	}
 	h, t := slices.Sorted(slices.Values(held)), slices.Sorted(slices.Values(trained))
-	for _, share := range []float64{0.1, 0.05, 0.02, 0.01, 0.005} {
+	rarest, anchor := 0.0, float32(0) // the share of held-out rows above the rarest quantile
+	for _, share := range []float64{0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001} {
 		want := share * float64(len(h))
-		if want < 40 {
+		if want < 15 {
 			break
 		}
-		within := 1.3
-		if want < 100 {
-			within = 1.5
+		least, most := 1/1.5, 1.5
+		if want < 100 { // too few on the safe side may be chance
+			least, most = 0, 2
 		}
-		q := t[int((1-share)*float64(len(t)))]
-		above := sort.Search(len(h), func(i int) bool { return h[i] > q })
-		if got := float64(len(h) - above); got > want*within || got < want/within {
-			return false
+		anchor = t[int((1-share)*float64(len(t)))]
+		got := float64(len(h) - upper(h, anchor))
+		if got > want*most || got < want*least {
+			return nil
 		}
+		rarest = max(got, want) / float64(len(h))
 	}
-	return true
+	all := slices.Sorted(slices.Values(slices.Concat(h, t)))
+	below := upper(all, anchor)
+	above := len(all) - below
+	keep := int(math.Round(float64(above)/rarest)) - above
+	if keep >= below {
+		return all
+	}
+	out := make([]float32, 0, keep+above)
+	for i := range keep {
+		out = append(out, all[i*below/keep])
+	}
+	return append(out, all[below:]...)
+}
+
+// upper returns how many of the ascending scores are at or below v.
+func upper(scores []float32, v float32) int {
+	return sort.Search(len(scores), func(i int) bool { return scores[i] > v })
 }
 
 func (c *Calibration) validateRule() error {
