@@ -25,6 +25,9 @@ type evalFlags struct {
 	model, label, kind string
 	report             string
 	json, overwrite    bool
+	baselines          []string
+	inject             bool
+	seed               uint64
 }
 
 func (a *app) eval() *cobra.Command {
@@ -33,7 +36,9 @@ func (a *app) eval() *cobra.Command {
 		Use:   "eval -m MODEL -i INPUT [--label COLUMN]",
 		Short: "Judge a model on rows, with labels or without",
 		Example: `  elbo eval -m pay.elbo -i test.parquet --label label
-  elbo eval -m pay.elbo -i test.parquet --label label --json --report report.html`,
+  elbo eval -m pay.elbo -i test.parquet --label label --json --report report.html
+  elbo eval -m pay.elbo -i normal.parquet                # what would it catch? plants anomalies
+  elbo eval -m pay.elbo -i test.parquet --label label --baselines 'day/*.parquet'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilDrain(cmd.Context())
@@ -48,6 +53,9 @@ func (a *app) eval() *cobra.Command {
 	fl.StringVar(&f.kind, "kind", "", "column of strings that names the kind of an anomaly, empty for normal rows")
 	fl.StringVar(&f.report, "report", "", "write a self-contained HTML page")
 	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
+	fl.StringArrayVar(&f.baselines, "baselines", nil, "training rows: fit five plain detectors to them and compare")
+	fl.BoolVar(&f.inject, "inject", true, "without --label, plant anomalies into the rows and say which are caught")
+	fl.Uint64Var(&f.seed, "seed", 1, "of the planted anomalies")
 	fl.BoolVar(&f.overwrite, "overwrite", false, "replace an existing report")
 	return cmd
 }
@@ -56,6 +64,7 @@ func (a *app) eval() *cobra.Command {
 type judged struct {
 	label, kind int // columns, -1 without
 	rows        eval.Judged
+	kept        *keptRows // rows to show one by one
 	all         struct {
 		recon, kl []float64
 		flagged   []bool
@@ -80,6 +89,7 @@ func (j *judged) add(rec arrow.Record) error {
 		j.all.kl = append(j.all.kl, float64(v))
 	}
 	verdicts := column(score.Anomaly).(*array.Boolean)
+	j.kept.look(rec, column(score.Score).(*array.Float32).Float32Values(), func(i int) bool { return verdicts.IsValid(i) && verdicts.Value(i) })
 	for i := range verdicts.Len() {
 		j.all.flagged = append(j.all.flagged, verdicts.IsValid(i) && verdicts.Value(i))
 		if j.kind >= 0 {
@@ -118,7 +128,8 @@ func (a *app) evalVerb(ctx context.Context, f evalFlags) error {
 	if err != nil {
 		return err
 	}
-	j := &judged{label: -1, kind: -1}
+	j := &judged{label: -1, kind: -1, kept: newKept(src.Rows())}
+	defer j.kept.release()
 	var faults []error
 	find := func(flag, name string, at *int) {
 		if name == "" {
@@ -149,7 +160,62 @@ func (a *app) evalVerb(ctx context.Context, f evalFlags) error {
 	if report.AtLimit != nil {
 		report.AtLimit.Limit = report.Limit
 	}
+	if err := a.addDetail(ctx, f, m, j, report); err != nil {
+		return err
+	}
 	return a.printReport(f, report)
+}
+
+// addDetail adds what needs more than scores: single rows, planted anomalies and
+// other detectors.
+func (a *app) addDetail(ctx context.Context, f evalFlags, m *vae.Model, j *judged, r *eval.Report) (err error) {
+	r.Curve, r.Fit = m.Training.Curve, m.Training.Columns
+	labelled := j.label >= 0
+	var label func(int64) bool
+	if labelled {
+		odd := map[int64]bool{}
+		for i, row := range j.rows.Rows {
+			odd[row] = j.rows.Labels[i]
+		}
+		label = func(row int64) bool { return odd[row] }
+	}
+	if err := j.kept.describe(m, r, label); err != nil {
+		return err
+	}
+	var planted []arrow.Record
+	defer func() {
+		for _, rec := range planted {
+			rec.Release()
+		}
+	}()
+	if !labelled && f.inject {
+		keep := func(rec arrow.Record) error {
+			rec.Retain()
+			planted = append(planted, rec)
+			return nil
+		}
+		if r.Planted, err = a.plant(m, j.kept, f.seed, keep); err != nil {
+			return err
+		}
+	}
+	if len(f.baselines) == 0 {
+		return nil
+	}
+	test := &baselineTest{}
+	switch {
+	case labelled:
+		test, err = a.testRows(ctx, m, f, j)
+	case planted != nil:
+		test, err = a.plantedTest(m, j.kept, planted)
+	default:
+		return usage("--baselines needs --label, or planted anomalies to judge on")
+	}
+	if err != nil {
+		return err
+	}
+	r.Baselines, err = a.compare(ctx, m, f.baselines, test)
+	r.Verdict = eval.Verdict(r.Baselines)
+	return err
 }
 
 // evalInput joins what the rows and the model say.

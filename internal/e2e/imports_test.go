@@ -65,6 +65,7 @@ var table = []room{
 		testsMay: []string{"vae/...", "sources/generate"}, testLibs: []string{gonum}},
 	{path: "vae/compress", may: []string{"vae", "vae/train", "vae/eval", "vae/internal/..."}, libs: []string{arrow, gonum},
 		testsMay: []string{"vae/..."}},
+	{path: "vae/eval/baseline", may: []string{"vae/internal/forest"}, libs: []string{gonum}, testsMay: []string{"vae/eval"}},
 	{path: "vae/eval", may: []string{"vae"}, libs: []string{arrow, gonum}},
 
 	// Steps, columns in and columns out. encode, decode and threshold share the model

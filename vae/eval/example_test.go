@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
+	"github.com/elbo-stream/elbo/vae"
 	"github.com/elbo-stream/elbo/vae/eval"
 )
 
@@ -70,6 +73,7 @@ func ExampleBuild() {
 	//   rows                 5, 2 anomalies
 	//   AUROC                1.0000
 	//   average precision    1.0000
+	//   precision at k       1.0000
 	//
 	// alerts
 	//   limit                5.00 nats
@@ -81,22 +85,20 @@ func ExampleBuild() {
 }
 
 func ExampleInject() {
-	rec := rows(memory.DefaultAllocator, 100)
+	f64 := arrow.PrimitiveTypes.Float64
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "x", Type: f64}, {Name: "y", Type: f64}}, nil))
+	defer b.Release()
+	b.Field(0).(*array.Float64Builder).AppendValues([]float64{1, 2, 3}, nil)
+	b.Field(1).(*array.Float64Builder).AppendValues([]float64{10, 20, 30}, nil)
+	rec := b.NewRecord()
 	defer rec.Release()
-	in, err := eval.Inject(rec, eval.Injection{Kinds: []string{eval.Spike}, Columns: []string{"x"}, Rate: 0.02, Seed: 1})
+	columns := []vae.Column{{Name: "x", Kind: vae.Numeric}, {Name: "y", Kind: vae.Numeric}}
+	in, err := eval.Inject(rec, eval.Injection{Kind: eval.Swap, Columns: columns, Seed: 1})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer in.Release()
-	for i, kind := range in.Kinds {
-		if kind != "" {
-			fmt.Println("row", i, kind, in.Labels[i])
-		}
-	}
-	// Output:
-	// row 15 spike true
-	// row 38 spike true
-	// row 43 spike true
-	// row 62 spike true
+	fmt.Println(in.Record.Column(0), in.Record.Column(1), len(in.Changed[0]), "columns changed")
+	// Output: [10 20 30] [1 2 3] 2 columns changed
 }

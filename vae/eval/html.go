@@ -24,7 +24,7 @@ p.sub{color:var(--soft);margin:0 0 20px;overflow-wrap:anywhere}
 .card b{display:block;font-size:22px;white-space:nowrap;font-weight:600;font-variant-numeric:tabular-nums}
 .card span,.card small{color:var(--soft);font-size:13px;display:block}
 .good{color:var(--good)}.bad{color:var(--bad)}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:20px}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(320px,100%),1fr));gap:20px}
 figure{margin:0;background:var(--card);border-radius:8px;padding:12px}figcaption{font-weight:600;margin-bottom:6px}
 .wide{margin-top:20px}
 svg{width:100%;height:auto;display:block}
@@ -32,6 +32,14 @@ svg text{fill:var(--soft);font-size:11px;font-variant-numeric:tabular-nums}
 .tall{min-width:640px}
 svg .grid{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft);stroke-width:1}
 svg .curve{fill:none;stroke:var(--normal);stroke-width:2}svg .chance{stroke:var(--soft);stroke-dasharray:4 4}
+svg .line{fill:none;stroke-width:2}svg .line.n{fill:none;stroke:var(--normal)}svg .line.a{fill:none;stroke:var(--anomaly)}
+svg .dots.n{opacity:.45}.map{max-width:560px}
+.share{display:flex;gap:8px;align-items:center;padding:1px 0}.share .bar{flex:none;width:60px}.share strong{font-weight:600;min-width:3.2em;text-align:right}
+@media (max-width:640px){table.rows tr:first-child{display:none}table.rows,table.rows tbody,table.rows tr{display:block}
+table.rows tr{border-bottom:1px solid var(--line);padding:6px 0}table.rows td{display:inline-block;border:0;padding:2px 8px 2px 0;min-width:0}
+table.rows td.l{display:block;white-space:normal}table.rows td:first-child::before{content:"row "}table.rows td:nth-child(2)::before{content:"score "}
+table.rows td:nth-child(3)::before{content:"p "}}
+th.l,td.l{text-align:left}table.rows td{vertical-align:top}table.rows td:first-child{min-width:4em}
 svg .limit{stroke:var(--fg);stroke-dasharray:5 3}svg .here{fill:var(--anomaly)}
 svg .n{fill:var(--normal)}svg .a{fill:var(--anomaly)}
 .scroll{overflow-x:auto}
@@ -69,11 +77,17 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		"<title>%s</title>\n<style>%s</style>\n</head>\n<body>\n<h1>%s</h1>\n", text(title), style, text(title))
 	p.subtitle(r)
 	p.cards(r)
+	p.baselines(r)
 	p.charts(r)
 	p.alerts(r)
+	p.strangest(r)
+	p.planted(r)
 	p.partsTable(r)
 	p.kindsTable(r)
 	p.columnsTable(r)
+	p.latents(r)
+	p.training(r)
+	p.fit(r)
 	p.sizeTable(r)
 	if len(r.Notes) > 0 {
 		p.f("<h2>Notes</h2>\n<ul>\n")

@@ -1,316 +1,401 @@
 package eval
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/elbo-stream/elbo/vae"
 )
 
 // Kinds of planted anomaly.
 const (
-	Spike   = "spike"   // one value moves by Strength standard deviations
-	Swap    = "swap"    // two columns exchange their values
-	Scale   = "scale"   // one value is multiplied by Strength, as a wrong unit would
-	Missing = "missing" // half of the values vanish
-	Broken  = "broken"  // half of the values come from another row: each is usual, together they are not
+	Spike   = "spike"              // one number moves by Strength standard deviations
+	Swap    = "swap"               // two numbers exchange their places
+	Scale   = "scale"              // one number is multiplied by Strength, as a wrong unit would
+	Broken  = "broken_correlation" // half of the columns come from another row: each is usual, together they are not
+	Unseen  = "unseen_category"    // a level that its column never had
+	Missing = "missing"            // half of the values vanish
 )
 
 // InjectKinds returns all kinds, in the order in which they are documented.
-func InjectKinds() []string { return []string{Spike, Swap, Scale, Missing, Broken} }
+func InjectKinds() []string { return []string{Spike, Swap, Scale, Broken, Unseen, Missing} }
 
-// Injection says which anomalies to plant.
+// An Injection says which anomaly to plant.
 type Injection struct {
-	Kinds    []string // nil means all; each planted row has one, evenly by chance
-	Rate     float64  // chance of a row to be changed; 0 means 0.05
-	Strength float64  // for Spike and Scale; 0 means 8
-	Columns  []string // float columns to change; nil means all float columns
-	Skip     []string // float columns to leave alone, such as a score or a label
-	Seed     uint64
-	First    int64            // number of the record's first row: a row's fate depends on Seed and its number
-	Alloc    memory.Allocator // nil means the Go allocator
+	Kind     string
+	Strength float64 // of Spike (standard deviations) and Scale (factor); 0 means 8
+	// Columns are the columns to tamper with, which the record must have: a model's.
+	Columns []vae.Column
+	Seed    uint64
+	Alloc   memory.Allocator // nil means the Go allocator
 }
 
 // Injected is a record with planted anomalies. Its owner calls Release.
 type Injected struct {
 	Record arrow.Record
-	Labels []bool   // true where a row was changed
-	Kinds  []string // kind of change, "" for rows left alone
+	// Changed names, for each row, the columns that were tampered with; none for a
+	// row that could not be.
+	Changed [][]string
 }
 
 // Release gives up the record.
 func (in *Injected) Release() { in.Record.Release() }
 
-// Inject returns rec with some rows changed. It borrows rec; columns that it does
-// not change are shared. The same seed gives the same rows their fate however
-// the data is cut into records, but spikes (by the record's standard deviation)
-// and the donors of Broken come from the record at hand. A change that would
-// leave a row as it was (equal values swapped, zero scaled, a value that is
-// missing already) falls back to a spike, and a row without any value is left
-// alone and not labelled.
-func Inject(rec arrow.Record, inj Injection) (*Injected, error) {
-	inj, err := inj.filled()
-	if err != nil {
-		return nil, fmt.Errorf("inject: %w", err)
-	}
-	cols, err := inj.columns(rec)
-	if err != nil {
-		return nil, fmt.Errorf("inject: %w", err)
-	}
-	n := int(rec.NumRows())
-	out := &Injected{Labels: make([]bool, n), Kinds: make([]string, n)}
-	t := newTable(rec, cols)
-	for i := range n {
-		rng := rand.New(rand.NewPCG(inj.Seed, mix(uint64(inj.First+int64(i)))))
-		if rng.Float64() >= inj.Rate {
-			continue
-		}
-		kind := inj.Kinds[rng.IntN(len(inj.Kinds))]
-		if done := t.change(i, kind, inj.Strength, rng); done != "" {
-			out.Labels[i], out.Kinds[i] = true, done
-		}
-	}
-	out.Record = t.record(rec, slices.Contains(inj.Kinds, Missing), inj.Alloc)
-	return out, nil
-}
+// ErrNoSuitableColumn is returned for a kind that needs columns which there are
+// not, such as a category to be unseen.
+var ErrNoSuitableColumn = errors.New("no suitable column")
 
-func (inj Injection) filled() (Injection, error) {
-	if inj.Rate == 0 {
-		inj.Rate = .05
-	}
+// Inject returns a copy of rec in which one anomaly is planted in every row where
+// that is possible. It borrows rec; columns that are not the model's are shared.
+// Standard deviations and other rows' values are the record's own. The same seed
+// gives the same rows the same fate. Dictionaries become strings.
+func Inject(rec arrow.Record, inj Injection) (*Injected, error) {
 	if inj.Strength == 0 {
 		inj.Strength = 8
 	}
-	if inj.Kinds == nil {
-		inj.Kinds = InjectKinds()
-	}
-	if inj.Alloc == nil {
-		inj.Alloc = memory.DefaultAllocator
-	}
-	var errs []error
-	if !(inj.Rate > 0 && inj.Rate <= 1) {
-		errs = append(errs, fmt.Errorf("rate: %g is not within 0 and 1", inj.Rate))
+	if !slices.Contains(InjectKinds(), inj.Kind) {
+		return nil, fmt.Errorf("inject: kind %q is unknown; there are %s", inj.Kind, strings.Join(InjectKinds(), ", "))
 	}
 	if bad(inj.Strength) || inj.Strength < 0 {
-		errs = append(errs, fmt.Errorf("strength: %g is not a positive number", inj.Strength))
+		return nil, fmt.Errorf("inject: strength %g is not a positive number", inj.Strength)
 	}
-	for _, k := range inj.Kinds {
-		if !slices.Contains(InjectKinds(), k) {
-			errs = append(errs, fmt.Errorf("kind %q is unknown; there are %s", k, strings.Join(InjectKinds(), ", ")))
+	t, err := newCells(rec, inj.Columns)
+	if err != nil {
+		return nil, fmt.Errorf("inject: %w", err)
+	}
+	if !t.suits(inj.Kind) {
+		return nil, fmt.Errorf("inject %s: %w", inj.Kind, ErrNoSuitableColumn)
+	}
+	out := &Injected{Changed: make([][]string, rec.NumRows())}
+	for i := range out.Changed {
+		rng := rand.New(rand.NewPCG(inj.Seed, uint64(i)))
+		for _, c := range t.plant(i, inj, rng) {
+			out.Changed[i] = append(out.Changed[i], t.columns[c].name)
 		}
 	}
-	if len(inj.Kinds) == 0 {
-		errs = append(errs, errors.New("kinds: name at least one"))
-	}
-	return inj, errors.Join(errs...)
+	out.Record, err = t.record(rec, inj.Alloc)
+	return out, err
 }
 
-// columns returns the numbers of the columns to change.
-func (inj Injection) columns(rec arrow.Record) ([]int, error) {
-	var cols []int
-	found := map[string]bool{}
-	for i, f := range rec.Schema().Fields() {
-		float := f.Type.ID() == arrow.FLOAT32 || f.Type.ID() == arrow.FLOAT64
-		if inj.Columns != nil && slices.Contains(inj.Columns, f.Name) {
-			found[f.Name] = true
-			if !float {
-				return nil, fmt.Errorf("column %q is %s, want float32 or float64", f.Name, f.Type)
-			}
-		} else if inj.Columns != nil || !float {
+// cells holds the columns to tamper with as text, which every Arrow type reads and
+// writes.
+type cells struct {
+	columns []cellColumn
+}
+
+type cellColumn struct {
+	at      int // in the record
+	name    string
+	kind    vae.Kind
+	typ     arrow.DataType
+	integer bool
+	from    []string
+	null    []bool
+	changed map[int]change
+	sd      float64 // of numbers
+}
+
+type change struct {
+	text string
+	null bool
+}
+
+func newCells(rec arrow.Record, columns []vae.Column) (*cells, error) {
+	t := &cells{}
+	var missing []string
+	for i := range columns {
+		at := rec.Schema().FieldIndices(columns[i].Name)
+		if len(at) != 1 {
+			missing = append(missing, columns[i].Name)
 			continue
 		}
-		if !slices.Contains(inj.Skip, f.Name) {
-			cols = append(cols, i)
+		t.columns = append(t.columns, newCellColumn(rec.Column(at[0]), at[0], &columns[i]))
+	}
+	if missing != nil {
+		return nil, fmt.Errorf("the record lacks the columns %s", strings.Join(missing, ", "))
+	}
+	return t, nil
+}
+
+func newCellColumn(a arrow.Array, at int, col *vae.Column) cellColumn {
+	c := cellColumn{at: at, name: col.Name, kind: col.Kind, typ: a.DataType(), changed: map[int]change{}}
+	if d, ok := c.typ.(*arrow.DictionaryType); ok {
+		c.typ = d.ValueType
+	}
+	c.integer = arrow.IsInteger(c.typ.ID())
+	var w struct{ n, mean, m2 float64 }
+	for i := range a.Len() {
+		null := a.IsNull(i)
+		c.null = append(c.null, null)
+		if null {
+			c.from = append(c.from, "")
+			continue
+		}
+		c.from = append(c.from, cellText(a, i))
+		if v, ok := c.number(i); ok {
+			w.n++
+			d := v - w.mean
+			w.mean += d / w.n
+			w.m2 += d * (v - w.mean)
 		}
 	}
-	for _, name := range inj.Columns {
-		if !found[name] {
-			return nil, fmt.Errorf("column %q is not in the data", name)
+	if c.sd = math.Sqrt(w.m2 / max(w.n, 1)); !(c.sd > 0) || bad(c.sd) {
+		c.sd = max(math.Abs(w.mean)*.1, 1)
+	}
+	return c
+}
+
+// cellText is what AppendValueFromString reads back.
+func cellText(a arrow.Array, i int) string {
+	switch a := a.(type) {
+	case *array.Float32:
+		return strconv.FormatFloat(float64(a.Value(i)), 'g', -1, 64)
+	case *array.Float64:
+		return strconv.FormatFloat(a.Value(i), 'g', -1, 64)
+	case *array.Dictionary:
+		return a.Dictionary().ValueStr(a.GetValueIndex(i))
+	}
+	return a.ValueStr(i)
+}
+
+// number returns a cell of a numeric column, false when it is none or not finite.
+func (c *cellColumn) number(i int) (float64, bool) {
+	if c.kind != vae.Numeric || c.null[i] || c.typ.ID() == arrow.BOOL {
+		return 0, false
+	}
+	v, err := strconv.ParseFloat(c.from[i], 64)
+	return v, err == nil && !bad(v)
+}
+
+// list returns a cell of a vector column.
+func (c *cellColumn) list(i int) ([]float64, bool) {
+	var v []float64
+	if c.kind != vae.Vector || c.null[i] || json.Unmarshal([]byte(c.from[i]), &v) != nil {
+		return nil, false
+	}
+	return v, len(v) > 0
+}
+
+// set changes a cell to a number and says whether that changed it.
+func (c *cellColumn) set(i int, v float64) bool {
+	if c.integer {
+		v = math.Round(v)
+		if strings.HasPrefix(c.typ.Name(), "u") {
+			v = max(v, 0)
+		}
+		if width := c.typ.(arrow.FixedWidthDataType).BitWidth(); math.Abs(v) >= math.Exp2(float64(width-1)) {
+			return false
 		}
 	}
-	if len(cols) == 0 {
-		return nil, errors.New("there is no float column to change")
+	text := strconv.FormatFloat(v, 'f', -1, 64)
+	if !c.integer {
+		text = strconv.FormatFloat(v, 'g', -1, 64)
 	}
-	return cols, nil
+	return c.put(i, change{text: text})
 }
 
-// mix spreads neighbouring row numbers over 64 bits (splitmix64).
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
-// table holds the columns to change; NaN stands for null and NaN alike.
-type table struct {
-	cols     []int
-	from, to [][]float64 // as read, and as changed
-	dirty    []map[int]bool
-	sd       []float64
-}
-
-func newTable(rec arrow.Record, cols []int) *table {
-	t := &table{cols: cols}
-	for _, c := range cols {
-		a := rec.Column(c)
-		value, _ := floats(a) // columns() let floats pass only
-		from := make([]float64, a.Len())
-		for i := range from {
-			from[i] = math.NaN()
-			if !a.IsNull(i) {
-				from[i] = value(i)
-			}
-		}
-		t.from = append(t.from, from)
-		t.to = append(t.to, slices.Clone(from))
-		t.dirty = append(t.dirty, map[int]bool{})
-		t.sd = append(t.sd, deviation(from))
+func (c *cellColumn) put(i int, to change) bool {
+	if to.null == c.null[i] && (to.null || to.text == c.from[i]) {
+		return false
 	}
-	return t
+	c.changed[i] = to
+	return true
 }
 
-// deviation is the standard deviation of the finite values, or a size to use in
-// its place where it is zero.
-func deviation(values []float64) float64 {
-	var n, mean, m2 float64
-	for _, v := range values {
-		if !bad(v) {
+func (t *cells) suits(kind string) bool {
+	n := 0
+	for i := range t.columns {
+		switch c := &t.columns[i]; kind {
+		case Spike, Scale:
+			n += b2i(c.kind == vae.Numeric || c.kind == vae.Vector)
+		case Swap:
+			n += b2i(c.kind == vae.Numeric)
+		case Unseen:
+			n += b2i(c.unseen() != "")
+		default:
 			n++
-			d := v - mean
-			mean += d / n
-			m2 += d * (v - mean)
 		}
 	}
-	if sd := math.Sqrt(m2 / max(n, 1)); sd > 0 && !bad(sd) {
-		return sd
+	return n > b2i(kind == Swap || kind == Broken)
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
 	}
-	return max(math.Abs(mean)*.1, 1)
+	return 0
 }
 
-// present returns the changeable columns in which a row has a finite value, in
-// random order.
-func (t *table) present(row int, rng *rand.Rand) []int {
-	var out []int
-	for _, c := range rng.Perm(len(t.cols)) {
-		if !bad(t.from[c][row]) {
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-func (t *table) set(c, row int, v float64) {
-	t.to[c][row] = v
-	t.dirty[c][row] = true
-}
-
-// change plants one anomaly and returns the kind that it became, "" for none.
-func (t *table) change(row int, kind string, strength float64, rng *rand.Rand) string {
-	cols := t.present(row, rng)
-	if len(cols) == 0 {
+// unseen is a level that a categorical column does not have, empty where it
+// cannot have another.
+func (c *cellColumn) unseen() string {
+	switch {
+	case c.kind != vae.Categorical || c.typ.ID() == arrow.BOOL:
 		return ""
-	}
-	half := cols[:(len(cols)+1)/2]
-	c := cols[0]
-	switch kind {
-	case Swap:
-		for _, d := range cols[1:] {
-			if t.from[c][row] != t.from[d][row] {
-				a, b := t.from[c][row], t.from[d][row]
-				t.set(c, row, b)
-				t.set(d, row, a)
-				return kind
+	case c.integer:
+		most := int64(0)
+		for i, text := range c.from {
+			if v, err := strconv.ParseInt(text, 10, 64); err == nil && !c.null[i] {
+				most = max(most, v)
 			}
 		}
+		if width := c.typ.(arrow.FixedWidthDataType).BitWidth(); most >= 1<<(width-2) {
+			return ""
+		}
+		return strconv.FormatInt(most+1, 10)
+	}
+	return "a level never seen"
+}
+
+// plant tampers with one row and returns the columns that changed.
+func (t *cells) plant(row int, inj Injection, rng *rand.Rand) []int {
+	order := rng.Perm(len(t.columns))
+	switch inj.Kind {
+	case Spike:
+		sign := float64(1 - 2*rng.IntN(2))
+		return t.first(order, func(c *cellColumn) bool {
+			return c.alter(row, rng, func(v, sd float64) float64 { return v + sign*inj.Strength*sd })
+		})
 	case Scale:
-		for _, c := range cols {
-			if v := t.from[c][row]; v != 0 && strength != 1 && !bad(v*strength) {
-				t.set(c, row, v*strength)
-				return kind
-			}
-		}
+		return t.first(order, func(c *cellColumn) bool {
+			return c.alter(row, rng, func(v, _ float64) float64 { return v * inj.Strength })
+		})
+	case Swap:
+		return t.swap(row, order)
+	case Unseen:
+		return t.first(order, func(c *cellColumn) bool {
+			level := c.unseen()
+			return level != "" && !c.null[row] && c.put(row, change{text: level})
+		})
 	case Missing:
-		for _, c := range half {
-			t.set(c, row, math.NaN())
-		}
-		return kind
-	case Broken:
-		if t.borrow(row, half, rng) {
-			return kind
-		}
-	}
-	sign := float64(1 - 2*rng.IntN(2))
-	t.set(c, row, t.from[c][row]+sign*strength*t.sd[c])
-	return Spike
-}
-
-// borrow gives columns of a row the values of another row.
-func (t *table) borrow(row int, cols []int, rng *rand.Rand) bool {
-	changed := false
-	for range 10 { // a donor may lack the values, or have the same ones
-		donor := rng.IntN(len(t.from[0]))
-		for _, c := range cols {
-			if v := t.from[c][donor]; !bad(v) && v != t.from[c][row] {
-				t.set(c, row, v)
-				changed = true
+		var out []int
+		for _, k := range order {
+			if c := &t.columns[k]; len(out) < (len(order)+1)/2 && c.put(row, change{null: true}) {
+				out = append(out, k)
 			}
 		}
-		if changed {
-			break
-		}
+		return out
 	}
-	return changed
+	return t.broken(row, order[:(len(order)+1)/2], rng)
 }
 
-// record builds the changed record; cells that nobody touched keep their bits.
-// Its schema depends on the kinds asked for, not on what chance planted.
-func (t *table) record(rec arrow.Record, nullable bool, mem memory.Allocator) arrow.Record {
-	cols := slices.Clone(rec.Columns())
-	fields := slices.Clone(rec.Schema().Fields())
-	for k, c := range t.cols {
-		fields[c].Nullable = fields[c].Nullable || nullable
-		if len(t.dirty[k]) == 0 {
+// first applies f to columns until one changes.
+func (t *cells) first(order []int, f func(*cellColumn) bool) []int {
+	for _, k := range order {
+		if f(&t.columns[k]) {
+			return []int{k}
+		}
+	}
+	return nil
+}
+
+// alter changes a number, or one element of a list.
+func (c *cellColumn) alter(row int, rng *rand.Rand, to func(v, sd float64) float64) bool {
+	if v, ok := c.number(row); ok {
+		w := to(v, c.sd)
+		return !bad(w) && w != v && c.set(row, w)
+	}
+	list, ok := c.list(row)
+	if !ok {
+		return false
+	}
+	j := rng.IntN(len(list))
+	sd := 0.0
+	for i := range c.from { // of this element in the other rows
+		if other, ok := c.list(i); ok && len(other) == len(list) {
+			sd = max(sd, math.Abs(other[j]-list[j])/2)
+		}
+	}
+	w := to(list[j], max(sd, 1e-3))
+	if bad(w) || w == list[j] {
+		return false
+	}
+	list[j] = w
+	text, err := json.Marshal(list)
+	return err == nil && c.put(row, change{text: string(text)})
+}
+
+func (t *cells) swap(row int, order []int) []int {
+	for i, a := range order {
+		x, ok := t.columns[a].number(row)
+		if !ok {
 			continue
 		}
-		cols[c] = t.column(rec.Column(c), k, mem)
-		defer cols[c].Release()
+		for _, b := range order[i+1:] {
+			y, ok := t.columns[b].number(row)
+			if !ok || x == y {
+				continue
+			}
+			if t.columns[a].set(row, y) && t.columns[b].set(row, x) {
+				return []int{a, b}
+			}
+			delete(t.columns[a].changed, row)
+			delete(t.columns[b].changed, row)
+		}
+	}
+	return nil
+}
+
+// broken gives columns of a row the values of another one.
+func (t *cells) broken(row int, columns []int, rng *rand.Rand) (out []int) {
+	for range 10 { // a donor may have the same values
+		donor := rng.IntN(len(t.columns[0].from))
+		for _, k := range columns {
+			c := &t.columns[k]
+			if !c.null[donor] && !c.null[row] && c.put(row, change{text: c.from[donor]}) {
+				out = append(out, k)
+			}
+		}
+		if out != nil {
+			return out
+		}
+	}
+	return nil
+}
+
+// record builds the changed record.
+func (t *cells) record(rec arrow.Record, mem memory.Allocator) (arrow.Record, error) {
+	if mem == nil {
+		mem = memory.DefaultAllocator
+	}
+	columns, fields := slices.Clone(rec.Columns()), slices.Clone(rec.Schema().Fields())
+	for k := range t.columns {
+		c := &t.columns[k]
+		a, err := c.build(mem)
+		if err != nil {
+			return nil, fmt.Errorf("inject: column %q: %w", c.name, err)
+		}
+		defer a.Release()
+		columns[c.at] = a
+		fields[c.at].Type, fields[c.at].Nullable = c.typ, true
 	}
 	meta := rec.Schema().Metadata()
-	return array.NewRecord(arrow.NewSchema(fields, &meta), cols, rec.NumRows())
+	return array.NewRecord(arrow.NewSchema(fields, &meta), columns, rec.NumRows()), nil
 }
 
-func (t *table) column(a arrow.Array, k int, mem memory.Allocator) arrow.Array {
-	b := array.NewBuilder(mem, a.DataType())
+func (c *cellColumn) build(mem memory.Allocator) (arrow.Array, error) {
+	b := array.NewBuilder(mem, c.typ)
 	defer b.Release()
-	b.Reserve(a.Len())
-	for i := range a.Len() {
-		v := t.to[k][i]
-		switch touched := t.dirty[k][i]; {
-		case a.IsNull(i) || touched && math.IsNaN(v):
+	for i, text := range c.from {
+		null := c.null[i]
+		if to, ok := c.changed[i]; ok {
+			text, null = to.text, to.null
+		}
+		if null {
 			b.AppendNull()
-		default:
-			switch a := a.(type) {
-			case *array.Float32:
-				x := a.Value(i)
-				if touched {
-					x = float32(v)
-				}
-				b.(*array.Float32Builder).Append(x)
-			case *array.Float64:
-				x := a.Value(i)
-				if touched {
-					x = v
-				}
-				b.(*array.Float64Builder).Append(x)
-			}
+		} else if err := b.AppendValueFromString(text); err != nil {
+			return nil, fmt.Errorf("value %q: %w", text, err)
 		}
 	}
-	return b.NewArray()
+	return b.NewArray(), nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/elbo-stream/elbo/vae"
 )
 
 // Format is the version of a Report's JSON. It rises when a field changes its
@@ -25,7 +27,10 @@ type Report struct {
 
 	AUROC *float64 `json:"auroc"`
 	AP    *float64 `json:"ap"`
-	Parts []Part   `json:"parts,omitempty"` // the same figures for reconstruction error and KL alone
+	// PrecisionAtK is the share of anomalies among as many of the highest scores as
+	// there are anomalies.
+	PrecisionAtK *float64 `json:"precision_at_k,omitempty"`
+	Parts        []Part   `json:"parts,omitempty"` // the same figures for reconstruction error and KL alone
 
 	Limit     *float64   `json:"limit"` // in the unit of the score; null when verdicts came from elsewhere
 	Flagged   *int       `json:"flagged"`
@@ -43,6 +48,14 @@ type Report struct {
 	ROC       []CurvePoint `json:"roc,omitempty"` // thinned to CurvePoints
 	PR        []CurvePoint `json:"pr,omitempty"`
 	Notes     []string     `json:"notes,omitempty"` // what is missing from the report, and why
+
+	Planted   []PlantedFigures  `json:"planted,omitempty"`
+	Baselines []BaselineFigures `json:"baselines,omitempty"` // the model first
+	Verdict   string            `json:"verdict,omitempty"`
+	Curve     []vae.Point       `json:"curve,omitempty"` // of the training
+	Fit       []vae.ColumnFit   `json:"fit,omitempty"`
+	Strangest []StrangeRow      `json:"strangest,omitempty"`
+	Latents   *LatentMap        `json:"latents,omitempty"`
 }
 
 // CurvePoints is the most points that a curve of a Report has.
@@ -299,6 +312,9 @@ func (r *Report) rank(in Input) {
 		return
 	}
 	r.AUROC, r.AP = r.pair("score", in.Scores, in.Labels)
+	if k, err := PrecisionAtK(in.Scores, in.Labels); err == nil {
+		r.PrecisionAtK = &k
+	}
 	r.ROC, r.PR = thin(roc, CurvePoints), thin(pr, CurvePoints)
 	if limit, c, err := BestF1(in.Scores, in.Labels); err == nil {
 		r.Best = verdicts(&limit, c)

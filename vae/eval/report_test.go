@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/elbo-stream/elbo/vae"
 	"github.com/elbo-stream/elbo/vae/eval"
 )
 
@@ -53,6 +54,22 @@ func build(t testing.TB, in eval.Input) *eval.Report {
 	t.Helper()
 	r, err := eval.Build(in)
 	return must(t, r, err)
+}
+
+// detailed is a report with everything that is added to a built one.
+func detailed(t testing.TB) *eval.Report {
+	r := build(t, input())
+	odd := `<i>"odd"</i> & more`
+	r.Planted = []eval.PlantedFigures{{Kind: eval.Spike, Strength: 3, Rows: 1000, Recall: .5, AUROC: .99, First: .9, Three: .98}, {Kind: eval.Unseen, Note: "no suitable column"}}
+	r.Baselines = []eval.BaselineFigures{{Name: "elbo", AUROC: .98, AP: .9, PrecisionAtK: .8, ScoreMicros: 1.5}, {Name: "kNN5", AUROC: .9, AP: .7, PrecisionAtK: .6, FitSeconds: .1, ScoreMicros: 20}, {Name: "PCA95", Note: odd}}
+	r.Verdict = eval.Verdict(r.Baselines)
+	for i := range 20 {
+		r.Curve = append(r.Curve, vae.Point{Step: 75 * (i + 1), Loss: 30 / float64(i+1), Recon: 25 / float64(i+1), KL: 5 / float64(i+1), HeldOut: 31 / float64(i+1)})
+	}
+	r.Fit = []vae.ColumnFit{{Name: odd, HeldOut: 1.5, SD: .3}, {Name: "flag", HeldOut: .1}}
+	r.Strangest = []eval.StrangeRow{{Row: 12345, Score: 99, P: 1e-9, Anomaly: ptr(true), Flagged: true, Top: []eval.Share{{Column: odd, Contribution: 40, Value: odd, Expected: odd, Deviation: ptr(3.)}}}}
+	r.Latents = &eval.LatentMap{X: odd, Y: "latent 1", Points: []eval.LatentPoint{{X: 1, Y: -2}, {X: 90, Y: 3, Odd: true, Flagged: true}}}
+	return r
 }
 
 // golden compares with a file of testdata, or writes it.
@@ -219,7 +236,7 @@ func errorsOf(r *eval.Report) error {
 
 func TestReportHTML(t *testing.T) {
 	var b bytes.Buffer
-	if err := build(t, input()).WriteHTML(&b); err != nil {
+	if err := detailed(t).WriteHTML(&b); err != nil {
 		t.Fatal(err)
 	}
 	page := b.String()
@@ -228,7 +245,8 @@ func TestReportHTML(t *testing.T) {
 			t.Errorf("page holds %q", bad)
 		}
 	}
-	for _, want := range []string{"&lt;script&gt;", "am&#34;ount &amp; &#39;más&#39; &lt;b&gt;", "prefers-color-scheme", "ROC curve", "default-src 'none'"} {
+	for _, want := range []string{"&lt;script&gt;", "am&#34;ount &amp; &#39;más&#39; &lt;b&gt;", "Strangest rows", "Where the model puts the rows", "How well each column", "Against other detectors", "spike of 3 sd", "held-out negative ELBO",
+		"prefers-color-scheme", "ROC curve", "default-src 'none'"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("page lacks %q", want)
 		}

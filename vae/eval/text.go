@@ -34,6 +34,8 @@ func (r *Report) WriteText(w io.Writer, o TextOptions) error {
 	t.parts(r)
 	t.kinds(r)
 	t.columns(r)
+	t.planted(r)
+	t.baselines(r)
 	if r.Histogram != nil && !o.NoPlot {
 		t.heading("scores, nats" + legend(r))
 		if err := r.Histogram.WriteText(t, o.Width, r.Limit); err != nil {
@@ -93,6 +95,7 @@ func (t *textWriter) summary(r *Report) {
 	}
 	t.fact("AUROC", figure(r.AUROC))
 	t.fact("average precision", figure(r.AP))
+	t.fact("precision at k", figure(r.PrecisionAtK))
 	if g := r.Recon; g != nil {
 		t.fact("recon, training", fmt.Sprintf("%s nats (%s rows)", short(g.Train), thousands(int(g.TrainRows))))
 		t.fact("recon, unseen", fmt.Sprintf("%s nats (%s rows), gap %s",
