@@ -262,6 +262,9 @@ func (b *cells) show(i, j int) string {
 		}
 		return level
 	case Boolean:
+		if b.arr.DataType().ID() != arrow.BOOL {
+			return number(b.at(i))
+		}
 		return strconv.FormatBool(b.at(i) != 0)
 	case Timestamp:
 		sec, nsec := b.instant(i)

@@ -185,7 +185,11 @@ func (s *Scorer) blame(row, lane, feature int) Blame {
 			b.Expected = col.Levels[best]
 		}
 	case Boolean:
-		b.Expected = fmt.Sprintf("true with %.2g", col.unscale(0, out[0]))
+		yes := "true"
+		if col.Type != "bool" {
+			yes = "1"
+		}
+		b.Expected = fmt.Sprintf("%s with %.2g", yes, col.unscale(0, out[0]))
 	case Timestamp:
 		b.Expected = col.showParts(out)
 	default:

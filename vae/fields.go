@@ -21,7 +21,9 @@ func (s *Spec) Fields() []arrow.Field {
 func (c *Column) arrowType() arrow.DataType {
 	switch c.Kind {
 	case Boolean:
-		return arrow.FixedWidthTypes.Boolean
+		if c.Type == "bool" || c.Type == "" {
+			return arrow.FixedWidthTypes.Boolean
+		}
 	case Categorical:
 		if strings.HasPrefix(c.Type, "int") || strings.HasPrefix(c.Type, "uint") {
 			return arrow.PrimitiveTypes.Int64

@@ -59,6 +59,7 @@ type watch struct {
 	usual         float32 // as packed
 	tolerance     float32
 	level         bool // of a categorical column: its reserved input
+	odd           bool // of a boolean of numbers: neither 0 nor 1
 	// cost is what the news adds to a score, in nats: the Bernoulli's log odds
 	// against it, so that a row without news costs nothing.
 	cost float64
@@ -77,13 +78,13 @@ func (s *Spec) watches() (list []watch) {
 			if rate == 0 {
 				continue
 			}
-			w := watch{column: i, input: at + j, cost: math.Log1p(-rate) - math.Log(rate)}
+			w := watch{column: i, input: min(at+j, at+n-1), cost: math.Log1p(-rate) - math.Log(rate)}
 			switch c.Kind {
 			case Categorical:
 				w.input, w.level = at+n-1, true
 				w.gap = math.Log1p(-c.MissingRate) - math.Log(c.MissingRate)
 			case Boolean:
-				if c.Usual {
+				if w.odd = j == 1; c.Usual {
 					w.usual = 1
 				}
 			default:
@@ -103,6 +104,11 @@ func (b *Packed) findNews() {
 	b.anyNews = false
 	for i := range b.p.watches {
 		k := &b.p.watches[i]
+		if k.odd {
+			b.news[i] = w.odd[k.column]
+			b.anyNews = b.anyNews || b.news[i] != 0
+			continue
+		}
 		var news uint64
 		for r := range w.n {
 			v := w.x[k.input*w.fs+r*w.rs]

@@ -73,6 +73,7 @@ func (s *Spec) newPacker(schema *arrow.Schema, shift []float32) (*Packer, error)
 			continue
 		}
 		st := c.step(schema.Field(at[0]).Type)
+		st.index = i
 		st.column, st.feature, st.indicator = at[0], feature, -1
 		if c.Indicator {
 			st.indicator = indicator

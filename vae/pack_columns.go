@@ -23,6 +23,7 @@ type work struct {
 	misfit    uint64
 	unseen    uint64
 	any       bool
+	odd       map[int]uint64 // rows of a column of truths that are neither 0 nor 1
 	planes    [planes]uint64 // bit r of plane i is bit i of row r's missing columns
 
 	lanes  [TileRows]float32
@@ -363,6 +364,17 @@ func (b *Packed) wide(s *step, f int, v []float64, valid uint64) (gone uint64) {
 	if s.unit {
 		off, _ = outside(v)
 	}
+	if s.truth {
+		var odd uint64
+		for r, x := range v {
+			if x != 0 && x != 1 && x-x == 0 {
+				odd |= 1 << r
+			}
+		}
+		if odd &= valid; odd != 0 || len(w.odd) > 0 {
+			w.setOdd(s.index, odd)
+		}
+	}
 	if s.log1p || s.truth {
 		for r, x := range v {
 			if x-x == 0 { // what is not finite stays so
@@ -387,6 +399,14 @@ func (b *Packed) wide(s *step, f int, v []float64, valid uint64) (gone uint64) {
 	w.put(f, lanes)
 	w.missing[f] = gone
 	return gone
+}
+
+// setOdd notes rows of a column whose number is neither 0 nor 1.
+func (w *work) setOdd(column int, rows uint64) {
+	if w.odd == nil {
+		w.odd = map[int]uint64{}
+	}
+	w.odd[column] = rows
 }
 
 // widen reads rows of numbers as float64.

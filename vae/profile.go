@@ -41,6 +41,7 @@ type columnProfile struct {
 	tooMany   bool
 	previous  float64
 	rising    bool // every value above the one before: a counter
+	others    bool // some value is neither 0 nor 1
 }
 
 type welford struct {
@@ -217,6 +218,7 @@ func (c *columnProfile) add(a arrow.Array, rows int) error {
 			if c.rising = c.rising && v > c.previous; c.rising {
 				c.previous = v
 			}
+			c.others = c.others || v != 0 && v != 1
 			if c.col.Transform == Log1p {
 				v = signedLog1p(v)
 			}
@@ -247,6 +249,9 @@ func (p *Profile) Columns() (cols []Column, warnings []string) {
 				warnings = append(warnings, fmt.Sprintf("column %q is left out: %s", c.col.Name, c.skip))
 			}
 			continue
+		}
+		if c.truths(p.over) {
+			c.col.Kind, c.col.Transform = Boolean, ""
 		}
 		c.fit(p.over, p.Rows)
 		c.col.MissingRate = float64(min(c.missing, p.Rows)+1) / float64(p.Rows+2)
@@ -301,8 +306,14 @@ func (c *columnProfile) fit(over Overrides, rows int64) {
 	case Boolean:
 		c.col.Head = headFor(over, c.col.Name, Bernoulli, false)
 		c.setSD(over)
-		if rate, nearly := c.usuals[0].rate(c.stats[0].n); nearly {
-			c.col.Rare, c.col.Usual = []float64{rate}, c.usuals[0].value != 0
+		rate, nearly := c.usuals[0].rate(c.stats[0].n)
+		if nearly {
+			c.col.Usual = c.usuals[0].value != 0
+		}
+		if !c.others && c.col.Type != "bool" { // another number would be news
+			c.col.Rare = []float64{rate, 1 / float64(c.stats[0].n+2)}
+		} else if nearly {
+			c.col.Rare = []float64{rate}
 		}
 		return
 	}
@@ -314,6 +325,22 @@ func (c *columnProfile) fit(over Overrides, rows int64) {
 	if !slices.ContainsFunc(c.col.Rare, func(r float64) bool { return r > 0 }) {
 		c.col.Rare = nil
 	}
+}
+
+// truths says whether a numeric column is one of zeros and ones, which a Bernoulli
+// describes better than a Gaussian; what the user asked for comes first.
+func (c *columnProfile) truths(over Overrides) bool {
+	asked := over.Kinds[c.col.Name] != ""
+	for _, name := range []string{c.col.Name, ""} {
+		_, head := over.Heads[name]
+		_, transform := over.Transforms[name]
+		asked = asked || head || transform
+	}
+	if asked || c.col.Kind != Numeric || c.others || c.stats[0].n == 0 {
+		return false
+	}
+	mean := c.stats[0].mean
+	return mean > 0 && mean < 1
 }
 
 // fitFeature appends what one feature is fitted to.

@@ -13,7 +13,8 @@ import (
 // Kind is what a model column holds.
 type Kind string
 
-// The kinds. A numeric column is one feature; a boolean one feature of 0 and 1; a
+// The kinds. A numeric column is one feature; a boolean one feature of 0 and 1
+// (numbers that were nothing else in training count as one); a
 // categorical one feature for each level plus one for levels never seen in
 // training; a vector (list or fixed-size list of numbers) Width features; a
 // timestamp the sine and cosine of each of its Parts.
@@ -90,8 +91,9 @@ type Column struct {
 	Constant []bool `json:"constant,omitempty"`
 	// Rare holds smoothed rates of what training hardly ever saw, 0 for none: per
 	// feature of a numeric or vector column how often a (nearly) constant one had
-	// another value; of a boolean how often it was not Usual; of a categorical how
-	// likely a level is that was never seen.
+	// another value; of a boolean how often it was not Usual and, if its values are
+	// numbers, how likely one is that is neither 0 nor 1; of a categorical how likely
+	// a level is that was never seen.
 	Rare  []float64 `json:"rare,omitempty"`
 	Usual bool      `json:"usual,omitempty"`
 }
@@ -290,6 +292,9 @@ func (c *Column) validateRare() []error {
 	want := 1
 	if c.Kind == Numeric || c.Kind == Vector {
 		want = len(c.Mean)
+	}
+	if c.Kind == Boolean && len(c.Rare) == 2 {
+		want = 2
 	}
 	if n := len(c.Rare); n != 0 && (n != want || c.Kind == Timestamp) {
 		return []error{fmt.Errorf("column %q: %d rates of rare values, want %d", c.Name, n, want)}
