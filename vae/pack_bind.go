@@ -24,7 +24,7 @@ type step struct {
 	narrow    bool // float32 numbers, standardised in float32
 	whole     bool // a list of them, which can be packed a row at a time
 	exact     bool // standardised by division
-	index     int // of the column among the model's
+	index     int  // of the column among the model's
 	levels    map[string]uint8
 	turns     []turn // of a time
 	perSecond int64  // units of a timestamp

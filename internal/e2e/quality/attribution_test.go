@@ -1,6 +1,6 @@
-// Package attribution holds tests of whom scores blame: whole models against
+// Package quality holds tests of what whole models find and whom they blame: against
 // planted anomalies whose columns are known.
-package attribution
+package quality
 
 import (
 	"os"
