@@ -23,7 +23,8 @@ func (d *IsolationForest) Fit(ctx context.Context, m Matrix) error {
 	if err := fit(m); err != nil {
 		return err
 	}
-	row := func(i int) []float32 { return narrow(m.Row(i), make([]float32, m.Cols)) }
+	room := make([]float32, m.Cols)
+	row := func(i int) []float32 { return narrow(m.Row(i), room) }
 	d.cols, d.trees = m.Cols, forest.Fit(m.Rows(), m.Cols, row, d.Seed)
 	return ctx.Err()
 }

@@ -9,12 +9,14 @@
 // seed, so the same rows give the same forest.
 package forest
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
 const (
 	trees  = 100
 	sample = 256 // rows of a tree
-	depth  = 8   // log2(sample): deeper, normal rows would be told apart
 )
 
 // A Forest scores rows. It is immutable and safe for concurrent use.
@@ -31,23 +33,31 @@ type node struct {
 	length      float32
 }
 
-// Fit grows a forest on n rows of d features. row(i) is called for rows of the
-// samples and must give the same each time.
+// Fit grows a forest on n rows of d features. row(i) is called once for each row
+// of a tree's sample; what it returns is copied.
 func Fit(n, d int, row func(i int) []float32, seed uint64) *Forest {
 	m := min(n, sample)
 	f := &Forest{norm: averageDepth(m)}
+	g := grower{d: d, x: make([]float32, 0, m*d), order: make([]int32, d), index: make([]int32, m), deepest: deepest(m)}
 	for t := range trees {
-		rng := random{mix(seed+golden) ^ mix(uint64(t)+1)}
-		index := rng.pick(n, m)
-		g := grower{row: row, rng: &rng, order: make([]int32, d)}
+		g.rng = random{mix(seed+golden) ^ mix(uint64(t)+1)}
+		g.x, g.nodes = g.x[:0], nil
+		for i, r := range g.rng.pick(n, m) {
+			g.x = append(g.x, row(int(r))[:d]...)
+			g.index[i] = int32(i)
+		}
 		for j := range g.order {
 			g.order[j] = int32(j)
 		}
-		g.grow(index, 0)
+		g.grow(g.index, 0)
 		f.trees = append(f.trees, g.nodes)
 	}
 	return f
 }
+
+// deepest is the depth at which trees of m rows end, the logarithm of m to base 2
+// rounded up: deeper, normal rows would be told apart.
+func deepest(m int) int { return bits.Len(uint(max(m, 2) - 1)) }
 
 // Score returns how easily a row of d features is isolated: 2 to the power of
 // minus its mean depth over the average one. It is near 1 for anomalies and below
@@ -85,18 +95,24 @@ func averageDepth(n int) float64 {
 	return 2*(math.Log(k)+euler) - 2*k/float64(n)
 }
 
+// grower makes one tree after another.
 type grower struct {
-	row   func(i int) []float32
-	rng   *random
-	nodes []node
-	order []int32 // of the features, shuffled as needed
+	d       int
+	x       []float32 // the tree's sample, row by row
+	index   []int32   // its rows, in the order of the leaves found so far
+	order   []int32   // of the features, shuffled as needed
+	deepest int
+	rng     random
+	nodes   []node
 }
+
+func (g *grower) value(row int32, feature int) float32 { return g.x[int(row)*g.d+feature] }
 
 // grow adds the tree of the rows in index and returns its root's place.
 func (g *grower) grow(index []int32, level int) int32 {
 	at := int32(len(g.nodes))
 	g.nodes = append(g.nodes, node{feature: -1, length: float32(float64(level) + averageDepth(len(index)))})
-	if level == depth || len(index) <= 1 {
+	if level == g.deepest || len(index) <= 1 {
 		return at
 	}
 	feature, cut, ok := g.choose(index)
@@ -105,7 +121,7 @@ func (g *grower) grow(index []int32, level int) int32 {
 	}
 	i := 0
 	for j, r := range index {
-		if g.row(int(r))[feature] < cut {
+		if g.value(r, feature) < cut {
 			index[i], index[j] = index[j], index[i]
 			i++
 		}
@@ -124,7 +140,7 @@ func (g *grower) choose(index []int32) (feature int, cut float32, ok bool) {
 		j := int(g.order[left-1])
 		lo, hi := float32(math.Inf(1)), float32(math.Inf(-1))
 		for _, r := range index {
-			v := g.row(int(r))[j]
+			v := g.value(r, j)
 			lo, hi = min(lo, v), max(hi, v)
 		}
 		if lo < hi {
