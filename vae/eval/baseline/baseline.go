@@ -34,8 +34,8 @@ func (m Matrix) rows(from, to int) Matrix {
 // A Detector learns what is normal from training rows and says of other rows how
 // strange they are. Fit must have returned nil before Score is called; it borrows
 // the rows and keeps none of the matrix. Score writes one finite number a row,
-// higher for stranger, into dst, which has as many elements as m has rows; it is
-// safe for concurrent use. Both fail for a value that is not finite, and stop
+// higher for stranger, into dst, which has as many elements as m has rows, and may
+// be called concurrently. Both fail for a value that is not finite, and stop
 // within a moment when ctx ends.
 type Detector interface {
 	// Name is short and stable: kNN5, Mahalanobis, IForest, PCA95 or ECOD.

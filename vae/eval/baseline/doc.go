@@ -15,6 +15,10 @@
 // seed give the same bits, and a row's score does not depend on the rows that are
 // scored with it.
 //
+// All is plain Go. That is near scikit-learn's cost up to some tens of
+// columns; on many hundreds its neighbours and covariances, which multiply matrices
+// in assembly, take up to 25 times less.
+//
 // The mistake to avoid is to fit the Scale on other rows than those that train
 // the detectors, or not to apply it: distances then mean whatever units the
 // columns happen to have.

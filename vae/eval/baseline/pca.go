@@ -9,6 +9,10 @@ import (
 	"gonum.org/v1/gonum/mat"
 )
 
+// ErrNothingLeft is returned by PCA for rows whose variance needs all components:
+// what they leave out would be rounding errors.
+var ErrNothingLeft = errors.New("every component is needed to hold the variance, so nothing is left to score by")
+
 // PCA scores by the squared error of rebuilding a row from its first principal
 // components: as few as hold more than Share of the variance.
 type PCA struct {
@@ -22,7 +26,7 @@ type PCA struct {
 func (*PCA) Name() string { return "PCA95" }
 
 // Fit takes the components from the covariance. It fails with ErrTooWide for more
-// than MaxSquare columns.
+// than MaxSquare columns, and with ErrNothingLeft.
 func (d *PCA) Fit(ctx context.Context, m Matrix) error {
 	if err := errors.Join(fit(m), square(m)); err != nil {
 		return err
@@ -38,10 +42,11 @@ func (d *PCA) Fit(ctx context.Context, m Matrix) error {
 	var vectors mat.Dense
 	e.VectorsTo(&vectors)
 	left := d.leftOut(e.Values(nil), m.Rows())
-	d.mean, d.rest = mean, blas64.General{}
-	if left > 0 { // eigenvalues ascend
-		d.rest = mat.DenseCopyOf(vectors.Slice(0, m.Cols, 0, left)).RawMatrix()
+	if left == 0 {
+		return ErrNothingLeft
 	}
+	d.mean = mean // eigenvalues ascend
+	d.rest = mat.DenseCopyOf(vectors.Slice(0, m.Cols, 0, left)).RawMatrix()
 	return nil
 }
 
@@ -72,9 +77,6 @@ func (d *PCA) Score(ctx context.Context, m Matrix, dst []float64) error {
 	centred, out := make([]float64, cols*blockRows), make([]float64, left*blockRows)
 	return blocks(ctx, m, cols, dst, func(m Matrix, dst []float64) {
 		clear(dst)
-		if left == 0 {
-			return
-		}
 		n := m.Rows()
 		x := blas64.General{Rows: n, Cols: cols, Stride: cols, Data: centre(centred, m, d.mean).Data}
 		y := blas64.General{Rows: n, Cols: left, Stride: left, Data: out[:n*left]}
