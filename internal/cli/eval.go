@@ -182,18 +182,14 @@ func (a *app) addDetail(ctx context.Context, f evalFlags, m *vae.Model, j *judge
 	if err := j.kept.describe(m, r, label); err != nil {
 		return err
 	}
-	var planted []arrow.Record
+	var planted []*eval.Injected
 	defer func() {
-		for _, rec := range planted {
-			rec.Release()
+		for _, in := range planted {
+			in.Release()
 		}
 	}()
 	if !labelled && f.inject {
-		keep := func(rec arrow.Record) error {
-			rec.Retain()
-			planted = append(planted, rec)
-			return nil
-		}
+		keep := func(in *eval.Injected) { planted = append(planted, in) }
 		if r.Planted, err = a.plant(m, j.kept, f.seed, keep); err != nil {
 			return err
 		}
@@ -201,7 +197,7 @@ func (a *app) addDetail(ctx context.Context, f evalFlags, m *vae.Model, j *judge
 	if len(f.baselines) == 0 {
 		return nil
 	}
-	test := &baselineTest{}
+	var test *baselineTest
 	switch {
 	case labelled:
 		test, err = a.testRows(ctx, m, f, j)
@@ -213,8 +209,13 @@ func (a *app) addDetail(ctx context.Context, f evalFlags, m *vae.Model, j *judge
 	if err != nil {
 		return err
 	}
-	r.Baselines, err = a.compare(ctx, m, f.baselines, test)
+	r.Baselines, err = a.compare(ctx, m, f, test)
+	if errors.Is(err, eval.ErrOneClass) {
+		r.Notes = append(r.Notes, "baselines: "+err.Error())
+		return nil
+	}
 	r.Verdict = eval.Verdict(r.Baselines)
+	r.Notes = append(r.Notes, test.notes...)
 	return err
 }
 

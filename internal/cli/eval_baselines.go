@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -14,16 +15,24 @@ import (
 	"github.com/elbo-stream/elbo/vae/eval/baseline"
 )
 
-// baselineRows is the most rows that baselines are fitted to and judged on each;
-// of more an even part is taken.
-const baselineRows = 20_000
+const (
+	// baselineRows is about how many rows baselines are fitted to and judged on each;
+	// of more a random part is taken.
+	baselineRows = 20_000
+	baselineSeed = 1
+	// usualPerPlanted is how many usual rows stand against a planted one in average
+	// precision and precision at k: planted rows are far more than real anomalies.
+	usualPerPlanted = 19
+)
 
 // A baselineTest is what detectors are judged on.
 type baselineTest struct {
 	rows   baseline.Matrix
 	scores []float32 // of the model
 	labels []bool
+	repeat int     // how often each usual row counts
 	cpu    float64 // seconds that the model took to score them
+	notes  []string
 }
 
 // features reads model columns as a detector wants them: the model's own features
@@ -77,113 +86,133 @@ func (f *features) add(m *baseline.Matrix, rec arrow.Record, keep func(i int) bo
 	return nil
 }
 
-// read collects every n-th row of an input, so that no more than baselineRows are
-// left, and calls each with every record it reads.
-func (a *app) readFeatures(ctx context.Context, m *vae.Model, in inputFlags, each func(first int64, rec arrow.Record, keep func(int) bool) error) (rows baseline.Matrix, err error) {
+// A pick says of the records of a table, in their order, which rows to take.
+type pick func(first int64, rec arrow.Record) (keep func(i int) bool, err error)
+
+// readFeatures collects about baselineRows rows of an input, drawn at random, and of
+// them those that of picks; nil picks all.
+func (a *app) readFeatures(ctx context.Context, m *vae.Model, in inputFlags, of pick) (rows baseline.Matrix, total int64, err error) {
 	src, err := a.open(in, 0)
 	if err != nil {
-		return rows, err
+		return rows, 0, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
 	schema, err := src.Schema(ctx)
 	if err != nil {
-		return rows, err
+		return rows, 0, err
 	}
 	f, err := newFeatures(m, schema)
 	if err != nil {
-		return rows, badConfig(err)
+		return rows, 0, badConfig(err)
 	}
 	data := &trainingData{src: src}
 	units, err := data.Units(ctx)
 	if err != nil {
-		return rows, err
+		return rows, 0, err
 	}
-	total, first := int64(0), int64(0)
 	for _, n := range units {
 		total += n
 	}
-	every := max(1, (total+baselineRows-1)/baselineRows)
+	first := int64(0)
 	for u := range units {
 		for rec, err := range data.Read(ctx, u) {
 			if err != nil {
-				return rows, err
+				return rows, total, err
 			}
-			keep := func(i int) bool { return (first+int64(i))%every == 0 }
-			if each != nil {
-				kept := keep
-				if err := each(first, rec, kept); err != nil {
-					return rows, err
+			keep := func(int) bool { return true }
+			if of != nil {
+				if keep, err = of(first, rec); err != nil {
+					return rows, total, err
 				}
 			}
-			if err := f.add(&rows, rec, keep); err != nil {
-				return rows, err
+			drawn := func(i int) bool { return inSample(first+int64(i), total) && keep(i) }
+			if err := f.add(&rows, rec, drawn); err != nil {
+				return rows, total, err
 			}
 			first += rec.NumRows()
 		}
 	}
-	return rows, nil
+	return rows, total, nil
+}
+
+// inSample says whether a row of total ones is among the about baselineRows that
+// are taken.
+func inSample(row, total int64) bool {
+	if total <= baselineRows {
+		return true
+	}
+	share := float64(baselineRows) / float64(total)
+	return float64(baseline.Hash(baselineSeed, row)>>11)*0x1p-53 < share
 }
 
 // testRows reads the judged rows again, for the detectors and to time the model.
 func (a *app) testRows(ctx context.Context, m *vae.Model, f evalFlags, j *judged) (*baselineTest, error) {
-	t := &baselineTest{}
+	t := &baselineTest{repeat: 1}
 	at := map[int64]int{} // place among the judged rows
 	for i, row := range j.rows.Rows {
 		at[row] = i
 	}
 	var s *vae.Scorer
-	judgedOnly := func(first int64, rec arrow.Record, keep func(int) bool) (err error) {
+	judgedOnly := func(first int64, rec arrow.Record) (keep func(int) bool, err error) {
 		if s == nil {
 			if s, err = m.NewScorer(rec.Schema(), vae.Options{Top: -1}); err != nil {
-				return err
+				return nil, err
 			}
 		}
 		began := bench.CPUTime()
 		res, err := s.Score(rec)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		picked := 0
+		took, picked := (bench.CPUTime() - began).Seconds(), 0
+		keep = func(i int) bool { _, ok := at[first+int64(i)]; return ok }
 		for i := range int(rec.NumRows()) {
-			if k, ok := at[first+int64(i)]; ok && keep(i) {
+			if keep(i) && inSample(first+int64(i), j.rows.Seen) {
 				t.scores = append(t.scores, res.Score[i])
-				t.labels = append(t.labels, j.rows.Labels[k])
+				t.labels = append(t.labels, j.rows.Labels[at[first+int64(i)]])
 				picked++
 			}
 		}
-		t.cpu += (bench.CPUTime() - began).Seconds() * float64(picked) / max(float64(rec.NumRows()), 1)
-		return nil
+		t.cpu += took * float64(picked) / max(float64(rec.NumRows()), 1)
+		return keep, nil
 	}
-	rows, err := a.readFeatures(ctx, m, f.in, judgedOnly)
-	t.rows = rows
-	if err == nil && rows.Rows() != len(t.labels) { // some rows could not be judged
-		err = errors.New("baselines need rows that all have a score and a label; filter the others out")
+	rows, total, err := a.readFeatures(ctx, m, f.in, judgedOnly)
+	switch t.rows = rows; {
+	case err != nil:
+		return nil, err
+	case total != j.rows.Seen || rows.Rows() != len(t.labels):
+		return nil, errors.New("the input changed while it was judged")
+	case total > baselineRows:
+		t.notes = append(t.notes, fmt.Sprintf("baselines, and elbo beside them, were judged on %s rows drawn from %s", count(int64(rows.Rows())), count(total)))
 	}
-	return t, err
+	return t, nil
 }
 
 // compare fits every baseline to the training rows and judges it and the model on
 // the test rows.
-func (a *app) compare(ctx context.Context, m *vae.Model, trainPaths []string, t *baselineTest) ([]eval.BaselineFigures, error) {
-	train, err := a.readFeatures(ctx, m, inputFlags{paths: trainPaths}, nil)
+func (a *app) compare(ctx context.Context, m *vae.Model, f evalFlags, t *baselineTest) ([]eval.BaselineFigures, error) {
+	train, total, err := a.readFeatures(ctx, m, inputFlags{paths: f.baselines, hive: f.in.hive}, nil)
 	if err != nil {
 		return nil, err
+	}
+	if total > baselineRows {
+		t.notes = append(t.notes, fmt.Sprintf("baselines were fitted to %s rows drawn from %s", count(int64(train.Rows())), count(total)))
 	}
 	scale, err := baseline.FitScale(train, nil)
 	if err != nil {
 		return nil, err
 	}
 	scale.Apply(train)
-	test := baseline.Matrix{Cols: t.rows.Cols, Data: slices.Clone(t.rows.Data)}
+	test := t.rows
 	scale.Apply(test)
-	first, err := figuresOf("elbo", t.scores, t.labels)
+	first, err := figuresOf("elbo", t.scores, t.labels, t.repeat)
 	if err != nil {
 		return nil, err
 	}
 	first.ScoreMicros = 1e6 * t.cpu / float64(max(test.Rows(), 1))
 	out := []eval.BaselineFigures{first}
 	scores := make([]float64, test.Rows())
-	for _, d := range baseline.All(1) {
+	for _, d := range baseline.All(baselineSeed) {
 		began := bench.CPUTime()
 		err := d.Fit(ctx, train)
 		fitted := bench.CPUTime()
@@ -197,7 +226,7 @@ func (a *app) compare(ctx context.Context, m *vae.Model, trainPaths []string, t 
 			out = append(out, eval.BaselineFigures{Name: d.Name(), Note: err.Error()})
 			continue
 		}
-		f, err := figuresOf(d.Name(), scores, t.labels)
+		f, err := figuresOf(d.Name(), scores, t.labels, t.repeat)
 		if err != nil {
 			return nil, err
 		}
@@ -208,54 +237,68 @@ func (a *app) compare(ctx context.Context, m *vae.Model, trainPaths []string, t 
 	return out, nil
 }
 
-func figuresOf[S eval.Float](name string, scores []S, labels []bool) (f eval.BaselineFigures, err error) {
+// figuresOf judges scores, with every usual row counted repeat times.
+func figuresOf[S eval.Float](name string, scores []S, labels []bool, repeat int) (f eval.BaselineFigures, err error) {
+	all, odd := slices.Clone(scores), slices.Clone(labels)
+	for i, s := range scores {
+		if !labels[i] {
+			all, odd = append(all, slices.Repeat([]S{s}, repeat-1)...), append(odd, make([]bool, repeat-1)...)
+		}
+	}
 	f.Name = name
 	var errs [3]error
-	f.AUROC, errs[0] = eval.AUROC(scores, labels)
-	f.AP, errs[1] = eval.AveragePrecision(scores, labels)
-	f.PrecisionAtK, errs[2] = eval.PrecisionAtK(scores, labels)
+	f.AUROC, errs[0] = eval.AUROC(all, odd)
+	f.AP, errs[1] = eval.AveragePrecision(all, odd)
+	f.PrecisionAtK, errs[2] = eval.PrecisionAtK(all, odd)
 	return f, errors.Join(errs[:]...)
 }
 
 // plantedTest turns planted rows and the rows they were made of into a test.
-func (a *app) plantedTest(m *vae.Model, k *keptRows, records []arrow.Record) (*baselineTest, error) {
+func (a *app) plantedTest(m *vae.Model, k *keptRows, planted []*eval.Injected) (*baselineTest, error) {
 	t := &baselineTest{}
-	all := func(int) bool { return true }
-	add := func(rec arrow.Record, odd bool) error {
-		f, err := newFeatures(m, rec.Schema())
-		if err != nil {
-			return err
-		}
-		if err := f.add(&t.rows, rec, all); err != nil {
-			return err
-		}
-		s, err := m.NewScorer(rec.Schema(), vae.Options{Top: -1})
-		if err != nil {
-			return err
-		}
-		began := bench.CPUTime()
-		res, err := s.Score(rec)
-		if err != nil {
-			return err
-		}
-		t.cpu += (bench.CPUTime() - began).Seconds()
-		for _, s := range res.Score {
-			t.scores, t.labels = append(t.scores, s), append(t.labels, odd)
-		}
-		return nil
-	}
 	base, err := a.join(k.sample)
 	if err != nil {
 		return nil, err
 	}
 	defer base.Release()
-	if err := add(base, false); err != nil {
+	if err := t.add(m, base, false, func(int) bool { return true }); err != nil {
 		return nil, err
 	}
-	for _, rec := range records {
-		if err := add(rec, true); err != nil {
+	usual := len(t.labels)
+	for _, in := range planted {
+		if err := t.add(m, in.Record, true, func(i int) bool { return in.Changed[i] != nil }); err != nil {
 			return nil, err
 		}
 	}
+	t.repeat = max(1, usualPerPlanted*(len(t.labels)-usual)/usual)
+	t.notes = append(t.notes, fmt.Sprintf("baselines were judged on planted anomalies; AP and precision at k are for one of them among %d rows", usualPerPlanted+1))
 	return t, nil
+}
+
+// add appends rows of a record with the model's scores.
+func (t *baselineTest) add(m *vae.Model, rec arrow.Record, odd bool, keep func(int) bool) error {
+	f, err := newFeatures(m, rec.Schema())
+	if err != nil {
+		return err
+	}
+	if err := f.add(&t.rows, rec, keep); err != nil {
+		return err
+	}
+	s, err := m.NewScorer(rec.Schema(), vae.Options{Top: -1})
+	if err != nil {
+		return err
+	}
+	began := bench.CPUTime()
+	res, err := s.Score(rec)
+	if err != nil {
+		return err
+	}
+	took, before := (bench.CPUTime() - began).Seconds(), len(t.scores)
+	for i, s := range res.Score {
+		if keep(i) {
+			t.scores, t.labels = append(t.scores, s), append(t.labels, odd)
+		}
+	}
+	t.cpu += took * float64(len(t.scores)-before) / max(float64(rec.NumRows()), 1)
+	return nil
 }

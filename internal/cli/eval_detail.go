@@ -131,8 +131,8 @@ var plan = []eval.Injection{{Kind: eval.Spike, Strength: 3}, {Kind: eval.Spike, 
 	{Kind: eval.Swap}, {Kind: eval.Scale, Strength: 2}, {Kind: eval.Scale, Strength: 10}, {Kind: eval.Broken}, {Kind: eval.Unseen}, {Kind: eval.Missing}}
 
 // plant plants anomalies into the sample, kind by kind, and says how many of them
-// the model catches. each, if not nil, is given every record of planted rows.
-func (a *app) plant(m *vae.Model, k *keptRows, seed uint64, each func(arrow.Record) error) (out []eval.PlantedFigures, err error) {
+// the model catches. keep is given what was planted, to be released.
+func (a *app) plant(m *vae.Model, k *keptRows, seed uint64, keep func(*eval.Injected)) (out []eval.PlantedFigures, err error) {
 	if len(k.sample) == 0 {
 		return nil, nil
 	}
@@ -155,12 +155,8 @@ func (a *app) plant(m *vae.Model, k *keptRows, seed uint64, each func(arrow.Reco
 		case err != nil:
 			return nil, err
 		default:
-			err := judgePlanted(m, in, before, &f)
-			if err == nil && each != nil {
-				err = each(in.Record)
-			}
-			in.Release()
-			if err != nil {
+			keep(in)
+			if err := judgePlanted(m, in, before, &f); err != nil {
 				return nil, err
 			}
 		}

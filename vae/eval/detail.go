@@ -91,19 +91,34 @@ func Verdict(f []BaselineFigures) string {
 	if len(f) == 0 || best < 0 {
 		return ""
 	}
-	b, speed := f[best], ""
-	if ratio := b.ScoreMicros / f[0].ScoreMicros; f[0].ScoreMicros > 0 && !bad(ratio) {
-		speed = fmt.Sprintf("; it takes %.2g times the model's CPU to score", ratio)
-	}
+	b := f[best]
 	gap := 100 * (f[0].AUROC - b.AUROC)
-	figures := fmt.Sprintf("AUROC %.3f, best baseline %s %.3f (%+.1f points)%s", f[0].AUROC, b.Name, b.AUROC, gap, speed)
+	figures := fmt.Sprintf("AUROC %.3f, best baseline %s %.3f (%+.1f points)%s", f[0].AUROC, b.Name, b.AUROC, gap, speed(b.ScoreMicros/f[0].ScoreMicros))
 	switch {
 	case gap > 0.5:
 		return "the model earns its cost: " + figures
 	case gap >= -0.5:
 		return "no better than a baseline here: " + figures
 	}
-	return "a baseline does better here: " + figures
+	return b.Name + " does better here: " + figures
+}
+
+// speed says how fast the model scores, from the CPU that a baseline takes in
+// relation to it; nothing when that was not measured.
+func speed(ratio float64) string {
+	word := "faster"
+	switch {
+	case !(ratio > 0) || bad(ratio):
+		return ""
+	case math.Abs(ratio-1) < 0.05:
+		return ", scores as fast"
+	case ratio < 1:
+		ratio, word = 1/ratio, "slower"
+	}
+	if ratio < 10 {
+		return fmt.Sprintf(", scores %.1fx %s", ratio, word)
+	}
+	return fmt.Sprintf(", scores %.0fx %s", ratio, word)
 }
 
 // PrecisionAtK is the share of anomalies among the k highest scores, k being the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -206,13 +207,18 @@ func TestPrecisionAtK(t *testing.T) {
 func TestVerdict(t *testing.T) {
 	f := []eval.BaselineFigures{{Name: "elbo", AUROC: .95, ScoreMicros: 1}, {Name: "kNN5", AUROC: .93, ScoreMicros: 20}, {Name: "PCA95", Note: "too many columns"}}
 	for auroc, want := range map[float64]string{
-		.95:  "the model earns its cost: AUROC 0.950, best baseline kNN5 0.930 (+2.0 points); it takes 20 times the model's CPU to score",
-		.932: "no better than a baseline here: AUROC 0.932, best baseline kNN5 0.930 (+0.2 points); it takes 20 times the model's CPU to score",
-		.9:   "a baseline does better here: AUROC 0.900, best baseline kNN5 0.930 (-3.0 points); it takes 20 times the model's CPU to score",
+		.95:  "the model earns its cost: AUROC 0.950, best baseline kNN5 0.930 (+2.0 points), scores 20x faster",
+		.932: "no better than a baseline here: AUROC 0.932, best baseline kNN5 0.930 (+0.2 points), scores 20x faster",
+		.9:   "kNN5 does better here: AUROC 0.900, best baseline kNN5 0.930 (-3.0 points), scores 20x faster",
 	} {
 		f[0].AUROC = auroc
 		if got := eval.Verdict(f); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	for micros, want := range map[float64]string{0: "points)", 1.02: ", scores as fast", 2.54: ", scores 2.5x faster", 123.4: ", scores 123x faster", .5: ", scores 2.0x slower"} {
+		if f[1].ScoreMicros = micros; !strings.HasSuffix(eval.Verdict(f), want) {
+			t.Errorf("%v us: %q, want it to end in %q", micros, eval.Verdict(f), want)
 		}
 	}
 	if got := eval.Verdict(f[:1]); got != "" {
