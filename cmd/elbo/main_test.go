@@ -221,6 +221,7 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 // fixture makes odd inputs and shows columns:
 //
 //	fixture null|nan|inf|mixed|extra COLUMN IN OUT   change a column, or add one
+//	fixture holes COLUMN IN OUT                every third value of any column is null
 //	fixture head ROWS IN OUT                   keep the first rows
 //	fixture column COLUMN FILE...              print every value, floats as bits
 //	fixture flip FILE OFFSET                   invert a byte; from the end below 0
@@ -327,6 +328,11 @@ func rewrite(what, column, in, out string) error {
 	if what == "extra" {
 		schema = arrow.NewSchema(append([]arrow.Field{{Name: column, Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, schema.Fields()...), nil)
 	}
+	if what == "holes" {
+		fields := schema.Fields()
+		fields[schema.FieldIndices(column)[0]].Nullable = true
+		schema = arrow.NewSchema(fields, nil)
+	}
 	s, err := sink.New(sink.Config{Path: out, Overwrite: true})
 	if err != nil {
 		return err
@@ -348,9 +354,27 @@ func rewrite(what, column, in, out string) error {
 	return errors.Join(s.Flush(ctx), s.Close())
 }
 
+// holed makes every third value of a column null.
+func holed(column string, rec arrow.Record, schema *arrow.Schema) (arrow.Record, error) {
+	cols, at := append([]arrow.Array(nil), rec.Columns()...), schema.FieldIndices(column)[0]
+	b := array.NewBuilder(memory.DefaultAllocator, cols[at].DataType())
+	for i := range cols[at].Len() {
+		if i%3 == 0 {
+			b.AppendNull()
+		} else if err := b.AppendValueFromString(cols[at].ValueStr(i)); err != nil {
+			return nil, err
+		}
+	}
+	cols[at] = b.NewArray()
+	return array.NewRecord(schema, cols, rec.NumRows()), nil
+}
+
 // changed replaces every third value of a float64 column, or all for null; mixed
 // makes the others whole numbers.
 func changed(what, column string, rec arrow.Record, schema *arrow.Schema) (arrow.Record, error) {
+	if what == "holes" {
+		return holed(column, rec, schema)
+	}
 	cols := append([]arrow.Array(nil), rec.Columns()...)
 	odd, ok := map[string]float64{"null": 0, "nan": math.NaN(), "inf": math.Inf(1), "mixed": math.NaN(), "extra": 7}[what]
 	if !ok {

@@ -145,6 +145,20 @@ func inSample(row, total int64) bool {
 	return float64(baseline.Hash(baselineSeed, row)>>11)*0x1p-53 < share
 }
 
+// scoreTimed scores rec twice and returns the CPU seconds that the faster time
+// took: the first one grows memory, and few rows are done in no time.
+func scoreTimed(s *vae.Scorer, rec arrow.Record) (res *vae.Result, took float64, err error) {
+	took = math.Inf(1)
+	for range 2 {
+		began := bench.CPUTime()
+		if res, err = s.Score(rec); err != nil {
+			return nil, 0, err
+		}
+		took = min(took, (bench.CPUTime() - began).Seconds())
+	}
+	return res, took, nil
+}
+
 // testRows reads the judged rows again, for the detectors and to time the model.
 func (a *app) testRows(ctx context.Context, m *vae.Model, f evalFlags, j *judged) (*baselineTest, error) {
 	t := &baselineTest{repeat: 1}
@@ -159,12 +173,11 @@ func (a *app) testRows(ctx context.Context, m *vae.Model, f evalFlags, j *judged
 				return nil, err
 			}
 		}
-		began := bench.CPUTime()
-		res, err := s.Score(rec)
+		res, took, err := scoreTimed(s, rec)
 		if err != nil {
 			return nil, err
 		}
-		took, picked := (bench.CPUTime() - began).Seconds(), 0
+		picked := 0
 		keep = func(i int) bool { _, ok := at[first+int64(i)]; return ok }
 		for i := range int(rec.NumRows()) {
 			if keep(i) && inSample(first+int64(i), j.rows.Seen) {
@@ -193,7 +206,7 @@ func (a *app) testRows(ctx context.Context, m *vae.Model, f evalFlags, j *judged
 func (a *app) compare(ctx context.Context, m *vae.Model, f evalFlags, t *baselineTest) ([]eval.BaselineFigures, error) {
 	train, total, err := a.readFeatures(ctx, m, inputFlags{paths: f.baselines, hive: f.in.hive}, nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("training rows of baselines: %w", err)
 	}
 	if total > baselineRows {
 		t.notes = append(t.notes, fmt.Sprintf("baselines were fitted to %s rows drawn from %s", count(int64(train.Rows())), count(total)))
@@ -288,12 +301,11 @@ func (t *baselineTest) add(m *vae.Model, rec arrow.Record, odd bool, keep func(i
 	if err != nil {
 		return err
 	}
-	began := bench.CPUTime()
-	res, err := s.Score(rec)
+	res, took, err := scoreTimed(s, rec)
 	if err != nil {
 		return err
 	}
-	took, before := (bench.CPUTime() - began).Seconds(), len(t.scores)
+	before := len(t.scores)
 	for i, s := range res.Score {
 		if keep(i) {
 			t.scores, t.labels = append(t.scores, s), append(t.labels, odd)

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -79,28 +80,63 @@ type BaselineFigures struct {
 	Note         string  `json:"note,omitempty"` // why there are no figures
 }
 
-// Verdict says in one line whether the model, the first of the figures, earns its
-// cost against the best of the others by AUROC.
-func Verdict(f []BaselineFigures) string {
-	best := -1
-	for i := 1; i < len(f); i++ {
-		if f[i].Note == "" && (best < 0 || f[i].AUROC > f[best].AUROC) {
-			best = i
-		}
+// MarshalJSON writes null for figures that Note says there are none of.
+func (f BaselineFigures) MarshalJSON() ([]byte, error) {
+	type plain BaselineFigures
+	if f.Note == "" {
+		return json.Marshal(plain(f))
 	}
-	if len(f) == 0 || best < 0 {
+	return json.Marshal(struct {
+		plain
+		AUROC        *float64 `json:"auroc"`
+		AP           *float64 `json:"ap"`
+		PrecisionAtK *float64 `json:"precision_at_k"`
+		FitSeconds   *float64 `json:"fit_seconds"`
+		ScoreMicros  *float64 `json:"score_micros"`
+	}{plain: plain(f)})
+}
+
+// Differences that a verdict takes for a tie, in points (hundredths).
+const (
+	tieAUROC = 0.5
+	tieAP    = 2
+)
+
+// Verdict says in one line whether the model, the first of the figures, earns its
+// cost against the best of the others by AUROC. Where that is a tie, as it is when
+// both find nearly everything, the best by AP decides.
+func Verdict(f []BaselineFigures) string {
+	auroc := func(f BaselineFigures) float64 { return f.AUROC }
+	ap := func(f BaselineFigures) float64 { return f.AP }
+	b := bestBaseline(f, auroc)
+	if b == nil {
 		return ""
 	}
-	b := f[best]
-	gap := 100 * (f[0].AUROC - b.AUROC)
-	figures := fmt.Sprintf("AUROC %.3f, best baseline %s %.3f (%+.1f points)%s", f[0].AUROC, b.Name, b.AUROC, gap, speed(b.ScoreMicros/f[0].ScoreMicros))
+	first, gap := f[0], 100*(f[0].AUROC-b.AUROC)
+	word := "AUROC"
+	of, tie := auroc, float64(tieAUROC)
+	if c := bestBaseline(f, ap); math.Abs(gap) <= tieAUROC && math.Abs(first.AP-c.AP)*100 > tieAP {
+		word = fmt.Sprintf("AUROC %.3f ties with that of %s, AP", first.AUROC, b.Name)
+		b, gap, of, tie = c, 100*(first.AP-c.AP), ap, tieAP
+	}
+	figures := fmt.Sprintf("%s %.3f, best baseline %s %.3f (%+.1f points)%s", word, of(first), b.Name, of(*b), gap, speed(b.ScoreMicros/first.ScoreMicros))
 	switch {
-	case gap > 0.5:
+	case gap > tie:
 		return "the model earns its cost: " + figures
-	case gap >= -0.5:
+	case gap >= -tie:
 		return "no better than a baseline here: " + figures
 	}
 	return b.Name + " does better here: " + figures
+}
+
+// bestBaseline returns the best of the others that have figures, nil without one.
+func bestBaseline(f []BaselineFigures, by func(BaselineFigures) float64) (best *BaselineFigures) {
+	for i := 1; i < len(f); i++ {
+		if f[i].Note == "" && (best == nil || by(f[i]) > by(*best)) {
+			best = &f[i]
+		}
+	}
+	return best
 }
 
 // speed says how fast the model scores, from the CPU that a baseline takes in

@@ -1,6 +1,7 @@
 package eval_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -221,7 +222,31 @@ func TestVerdict(t *testing.T) {
 			t.Errorf("%v us: %q, want it to end in %q", micros, eval.Verdict(f), want)
 		}
 	}
+	f[1].ScoreMicros = 20
+	f[0].AUROC, f[1].AUROC = 1, .999
+	for ap, want := range map[float64]string{
+		.93: "the model earns its cost: AUROC 1.000 ties with that of kNN5, AP 0.980, best baseline kNN5 0.930 (+5.0 points), scores 20x faster",
+		.97: "no better than a baseline here: AUROC 1.000, best baseline kNN5 0.999 (+0.1 points), scores 20x faster",
+		.99: "no better than a baseline here: AUROC 1.000, best baseline kNN5 0.999 (+0.1 points), scores 20x faster",
+	} {
+		if f[0].AP, f[1].AP = .98, ap; eval.Verdict(f) != want {
+			t.Errorf("AP %v: %q, want %q", ap, eval.Verdict(f), want)
+		}
+	}
+	if f[0].AP, f[1].AP = .5, .6; !strings.HasPrefix(eval.Verdict(f), "kNN5 does better here: AUROC 1.000 ties with that of kNN5, AP 0.500, ") {
+		t.Errorf("%q", eval.Verdict(f))
+	}
 	if got := eval.Verdict(f[:1]); got != "" {
 		t.Errorf("without baselines: %q", got)
+	}
+}
+
+// Figures that there are none of are null, not zero.
+func TestBaselineFiguresJSON(t *testing.T) {
+	b, err := json.Marshal([]eval.BaselineFigures{{Name: "kNN5", AUROC: .5}, {Name: "PCA95", Note: "too many columns"}})
+	want := `[{"name":"kNN5","auroc":0.5,"ap":0,"precision_at_k":0,"fit_seconds":0,"score_micros":0},` +
+		`{"name":"PCA95","note":"too many columns","auroc":null,"ap":null,"precision_at_k":null,"fit_seconds":null,"score_micros":null}]`
+	if err != nil || string(b) != want {
+		t.Errorf("%s (%v), want %s", b, err, want)
 	}
 }
