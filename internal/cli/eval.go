@@ -189,7 +189,13 @@ func (a *app) addDetail(ctx context.Context, f evalFlags, m *vae.Model, j *judge
 		}
 	}()
 	if !labelled && f.inject {
-		keep := func(in *eval.Injected) { planted = append(planted, in) }
+		keep := func(kind string, in *eval.Injected) {
+			if kind == eval.Missing { // a gap is the mean to baselines: they could not see it
+				in.Release()
+				return
+			}
+			planted = append(planted, in)
+		}
 		if r.Planted, err = a.plant(m, j.kept, f.seed, keep); err != nil {
 			return err
 		}

@@ -284,7 +284,7 @@ func (a *app) plantedTest(m *vae.Model, k *keptRows, planted []*eval.Injected) (
 		}
 	}
 	t.repeat = max(1, usualPerPlanted*(len(t.labels)-usual)/usual)
-	t.notes = append(t.notes, fmt.Sprintf("baselines were judged on planted anomalies; AP and precision at k are for one of them among %d rows", usualPerPlanted+1))
+	t.notes = append(t.notes, fmt.Sprintf("baselines were judged on planted anomalies without the missing values, which they cannot see; AP and precision at k are for one of them among %d rows", usualPerPlanted+1))
 	return t, nil
 }
 

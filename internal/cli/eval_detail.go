@@ -132,7 +132,7 @@ var plan = []eval.Injection{{Kind: eval.Spike, Strength: 3}, {Kind: eval.Spike, 
 
 // plant plants anomalies into the sample, kind by kind, and says how many of them
 // the model catches. keep is given what was planted, to be released.
-func (a *app) plant(m *vae.Model, k *keptRows, seed uint64, keep func(*eval.Injected)) (out []eval.PlantedFigures, err error) {
+func (a *app) plant(m *vae.Model, k *keptRows, seed uint64, keep func(kind string, in *eval.Injected)) (out []eval.PlantedFigures, err error) {
 	if len(k.sample) == 0 {
 		return nil, nil
 	}
@@ -155,8 +155,9 @@ func (a *app) plant(m *vae.Model, k *keptRows, seed uint64, keep func(*eval.Inje
 		case err != nil:
 			return nil, err
 		default:
-			keep(in)
-			if err := judgePlanted(m, in, before, &f); err != nil {
+			err := judgePlanted(m, in, before, &f)
+			keep(inj.Kind, in)
+			if err != nil {
 				return nil, err
 			}
 		}

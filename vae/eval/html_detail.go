@@ -227,18 +227,23 @@ func (p *page) baselines(r *Report) {
 		p.f("<p>%s</p>\n", text(r.Verdict))
 	}
 	p.table(baselineRows(r.Baselines))
+	for _, b := range r.Baselines {
+		if b.Note != "" {
+			p.f("<p class=\"key\">%s: %s</p>\n", text(b.Name), text(b.Note))
+		}
+	}
 }
 
 func baselineRows(all []BaselineFigures) [][]string {
 	rows := [][]string{{"detector", "AUROC", "AP", "prec. at k", "fit, s", "score, us"}}
 	for _, b := range all {
-		if b.Note != "" {
-			rows = append(rows, []string{b.Name, b.Note, "", "", "", ""})
+		if b.Note != "" { // it stands below the table
+			rows = append(rows, []string{b.Name, "-", "-", "-", "-", "-"})
 			continue
 		}
 		fit := "-"
 		if b.FitSeconds > 0 {
-			fit = fmt.Sprintf("%.2f", b.FitSeconds)
+			fit = fmt.Sprintf("%.3f", b.FitSeconds)
 		}
 		rows = append(rows, []string{b.Name, fmt.Sprintf("%.4f", b.AUROC), fmt.Sprintf("%.4f", b.AP), fmt.Sprintf("%.3f", b.PrecisionAtK),
 			fit, fmt.Sprintf("%.2f", b.ScoreMicros)})
@@ -257,7 +262,12 @@ func (t *textWriter) baselines(r *Report) {
 	if len(r.Baselines) == 0 {
 		return
 	}
-	t.table("against other detectors", baselineRows(r.Baselines))
+	t.table("against other detectors (CPU)", baselineRows(r.Baselines))
+	for _, b := range r.Baselines {
+		if b.Note != "" {
+			fmt.Fprintf(t, "  %s: %s\n", plain(b.Name, 32), plain(b.Note, 1000))
+		}
+	}
 	if r.Verdict != "" {
 		fmt.Fprintf(t, "  %s\n", r.Verdict)
 	}
