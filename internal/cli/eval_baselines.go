@@ -239,12 +239,16 @@ func (a *app) compare(ctx context.Context, m *vae.Model, f evalFlags, t *baselin
 			out = append(out, eval.BaselineFigures{Name: d.Name(), Note: err.Error()})
 			continue
 		}
+		scored := bench.CPUTime()
 		f, err := figuresOf(d.Name(), scores, t.labels, t.repeat)
 		if err != nil {
 			return nil, err
 		}
+		if f.GapError, err = eval.DifferenceError(t.scores, scores, t.labels); err != nil {
+			return nil, err
+		}
 		f.FitSeconds = (fitted - began).Seconds()
-		f.ScoreMicros = 1e6 * (bench.CPUTime() - fitted).Seconds() / float64(max(test.Rows(), 1))
+		f.ScoreMicros = 1e6 * (scored - fitted).Seconds() / float64(max(test.Rows(), 1))
 		out = append(out, f)
 	}
 	return out, nil

@@ -73,6 +73,7 @@ type PlantedFigures struct {
 type BaselineFigures struct {
 	Name         string  `json:"name"`
 	AUROC        float64 `json:"auroc"`
+	GapError     float64 `json:"gap_error"` // standard error of the difference of AUROC to the model's; 0 means not known
 	AP           float64 `json:"ap"`
 	PrecisionAtK float64 `json:"precision_at_k"`
 	FitSeconds   float64 `json:"fit_seconds"`    // CPU, 0 for the model, which is fitted already
@@ -89,6 +90,7 @@ func (f BaselineFigures) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		plain
 		AUROC        *float64 `json:"auroc"`
+		GapError     *float64 `json:"gap_error"`
 		AP           *float64 `json:"ap"`
 		PrecisionAtK *float64 `json:"precision_at_k"`
 		FitSeconds   *float64 `json:"fit_seconds"`
@@ -103,8 +105,9 @@ const (
 )
 
 // Verdict says in one line whether the model, the first of the figures, earns its
-// cost against the best of the others by AUROC. Where that is a tie, as it is when
-// both find nearly everything, the best by AP decides.
+// cost against the best of the others by AUROC. A difference of less than two
+// standard errors is chance. Where there is next to none, as when both find nearly
+// everything, the best by AP decides.
 func Verdict(f []BaselineFigures) string {
 	auroc := func(f BaselineFigures) float64 { return f.AUROC }
 	ap := func(f BaselineFigures) float64 { return f.AP }
@@ -112,15 +115,20 @@ func Verdict(f []BaselineFigures) string {
 	if b == nil {
 		return ""
 	}
-	first, gap := f[0], 100*(f[0].AUROC-b.AUROC)
+	first, gap, give := f[0], 100*(f[0].AUROC-b.AUROC), ""
+	if b.GapError > 0 {
+		give = fmt.Sprintf(", give or take %.1f", 100*b.GapError)
+	}
 	word := "AUROC"
 	of, tie := auroc, float64(tieAUROC)
 	if c := bestBaseline(f, ap); math.Abs(gap) <= tieAUROC && math.Abs(first.AP-c.AP)*100 > tieAP {
 		word = fmt.Sprintf("AUROC %.3f ties with that of %s, AP", first.AUROC, b.Name)
-		b, gap, of, tie = c, 100*(first.AP-c.AP), ap, tieAP
+		b, gap, of, tie, give = c, 100*(first.AP-c.AP), ap, tieAP, ""
 	}
-	figures := fmt.Sprintf("%s %.3f, best baseline %s %.3f (%+.1f points)%s", word, of(first), b.Name, of(*b), gap, speed(b.ScoreMicros/first.ScoreMicros))
+	figures := fmt.Sprintf("%s %.3f, best baseline %s %.3f (%+.1f points%s)%s", word, of(first), b.Name, of(*b), gap, give, speed(b.ScoreMicros/first.ScoreMicros))
 	switch {
+	case math.Abs(gap) > tie && give != "" && math.Abs(gap) < 200*b.GapError:
+		return "too close to call: " + figures
 	case gap > tie:
 		return "the model earns its cost: " + figures
 	case gap >= -tie:

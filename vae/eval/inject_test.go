@@ -223,6 +223,16 @@ func TestVerdict(t *testing.T) {
 		}
 	}
 	f[1].ScoreMicros = 20
+	for _, gap := range []float64{.02, -.02} {
+		f[0].AUROC, f[1].AUROC, f[1].GapError = .9+gap, .9, .011
+		if got := eval.Verdict(f); !strings.HasPrefix(got, "too close to call: AUROC ") {
+			t.Errorf("2 points with an error of 1.1: %q", got)
+		}
+		if f[1].GapError = .009; strings.HasPrefix(eval.Verdict(f), "too close") {
+			t.Errorf("2 points with an error of 0.9: %q", eval.Verdict(f))
+		}
+	}
+	f[1].GapError = 0
 	f[0].AUROC, f[1].AUROC = 1, .999
 	for ap, want := range map[float64]string{
 		.93: "the model earns its cost: AUROC 1.000 ties with that of kNN5, AP 0.980, best baseline kNN5 0.930 (+5.0 points), scores 20x faster",
@@ -244,8 +254,8 @@ func TestVerdict(t *testing.T) {
 // Figures that there are none of are null, not zero.
 func TestBaselineFiguresJSON(t *testing.T) {
 	b, err := json.Marshal([]eval.BaselineFigures{{Name: "kNN5", AUROC: .5}, {Name: "PCA95", Note: "too many columns"}})
-	want := `[{"name":"kNN5","auroc":0.5,"ap":0,"precision_at_k":0,"fit_seconds":0,"score_micros":0},` +
-		`{"name":"PCA95","note":"too many columns","auroc":null,"ap":null,"precision_at_k":null,"fit_seconds":null,"score_micros":null}]`
+	want := `[{"name":"kNN5","auroc":0.5,"gap_error":0,"ap":0,"precision_at_k":0,"fit_seconds":0,"score_micros":0},` +
+		`{"name":"PCA95","note":"too many columns","auroc":null,"gap_error":null,"ap":null,"precision_at_k":null,"fit_seconds":null,"score_micros":null}]`
 	if err != nil || string(b) != want {
 		t.Errorf("%s (%v), want %s", b, err, want)
 	}
