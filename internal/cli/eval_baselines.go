@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -211,6 +212,9 @@ func (a *app) compare(ctx context.Context, m *vae.Model, f evalFlags, t *baselin
 	if total > baselineRows {
 		t.notes = append(t.notes, fmt.Sprintf("baselines were fitted to %s rows drawn from %s", count(int64(train.Rows())), count(total)))
 	}
+	if shared(f.baselines, f.in.paths) {
+		t.notes = append(t.notes, "judged rows are among the training rows of the baselines, which know them: give others to one of the two")
+	}
 	scale, err := baseline.FitScale(train, nil)
 	if err != nil {
 		return nil, err
@@ -252,6 +256,22 @@ func (a *app) compare(ctx context.Context, m *vae.Model, f evalFlags, t *baselin
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+// shared says whether two inputs have a file in common.
+func shared(paths, others []string) bool {
+	for _, pattern := range paths {
+		found, err := filepath.Glob(pattern)
+		if err != nil || found == nil {
+			found = []string{pattern}
+		}
+		for _, path := range found {
+			if inputAt(others, path) != "" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // figuresOf judges scores, with every usual row counted repeat times.

@@ -222,7 +222,7 @@ func (p *page) baselines(r *Report) {
 	if len(r.Baselines) == 0 {
 		return
 	}
-	p.f("<h2>Against other detectors</h2>\n")
+	p.f("<h2>Against other detectors, all built in; CPU times</h2>\n")
 	if r.Verdict != "" {
 		p.f("<p>%s</p>\n", text(r.Verdict))
 	}
@@ -262,7 +262,7 @@ func (t *textWriter) baselines(r *Report) {
 	if len(r.Baselines) == 0 {
 		return
 	}
-	t.table("against other detectors (CPU)", baselineRows(r.Baselines))
+	t.table("against other detectors, all built in; CPU times", baselineRows(r.Baselines))
 	for _, b := range r.Baselines {
 		if b.Note != "" {
 			fmt.Fprintf(t, "  %s: %s\n", plain(b.Name, 32), plain(b.Note, 1000))
