@@ -98,9 +98,12 @@ func (s *Scorer) shares(row, lane int) (shares []share, component int) {
 		shares = append(shares, share{-1, f, 0})
 	}
 	vae := &s.m.Members[0]
-	_, gaps := s.packed.News(lane)
-	slope := s.slope(0, float64(s.t.Recon[lane])+float64(s.t.KL[lane])-gaps)
-	s.addNews(shares, at, lane, 1, slope)
+	for _, f := range s.packed.found {
+		if f.rows>>lane&1 != 0 {
+			shares[at[f.watch.input]].value += f.watch.cost
+		}
+	}
+	slope := s.slope(0, float64(s.t.Recon[lane])+float64(s.t.KL[lane]))
 	for f := range s.column {
 		shares[at[f]].value += slope * (float64(s.t.Terms[f*TileRows+lane]) - usualOf(vae.Usual, f))
 	}
@@ -110,8 +113,7 @@ func (s *Scorer) shares(row, lane int) (shares []share, component int) {
 	}
 	if s.w != nil {
 		mix := &s.m.Members[1]
-		slope = s.slope(1, float64(s.w.Cost[lane])-gaps)
-		s.addNews(shares, at, lane, 0, slope)
+		slope = s.slope(1, float64(s.w.Cost[lane]))
 		var kl float64
 		kl, component = s.m.mix.Parts(s.t, s.w, lane, s.terms)
 		for f, v := range s.terms {
@@ -127,19 +129,6 @@ func (s *Scorer) shares(row, lane int) (shares []share, component int) {
 		shares[i].value += rest / float64(len(shares))
 	}
 	return shares, component
-}
-
-// addNews adds what is new in a row, times a weight, to the columns that it is new
-// in, and takes out what a member of that slope counts as gaps.
-func (s *Scorer) addNews(shares []share, at []int, lane int, weight, slope float64) {
-	if !s.packed.anyNews {
-		return
-	}
-	for i, news := range s.packed.news {
-		if w := &s.packed.p.watches[i]; news>>lane&1 != 0 {
-			shares[at[w.input]].value += weight*w.cost - slope*w.gap
-		}
-	}
 }
 
 func usualOf(usual []float64, i int) float64 {

@@ -51,11 +51,15 @@ func (u *usual) rate(n int64) (rate float64, nearly bool) {
 }
 
 // A level that training never saw is news of the same kind: its rate is 1/(n+2),
-// and the column leaves the densities as one that is missing does.
+// and the column leaves the densities as one that is missing does. So is a gap in a
+// column that had hardly any. Gaps that training often saw cost nothing: they say
+// what was not asked or not delivered, and in a wide table that would drown what
+// the values say.
 
 // A watch looks at one input for values that training hardly ever saw.
 type watch struct {
 	column, input int
+	gap           bool    // for a missing value; the column's inputs begin at input
 	usual         float32 // as packed
 	tolerance     float32
 	level         bool // of a categorical column: its reserved input
@@ -63,14 +67,27 @@ type watch struct {
 	// cost is what the news adds to a score, in nats: the Bernoulli's log odds
 	// against it, so that a row without news costs nothing.
 	cost float64
-	// gap is what a density counts for the level that is gone as if it were missing,
-	// and must not.
-	gap float64
 }
 
-// watches lists what to look at in packed rows.
-func (s *Spec) watches() (list []watch) {
+// oddsAgainst is what an event of that rate costs, in nats, where its absence costs
+// nothing.
+func oddsAgainst(rate float64) float64 { return math.Log1p(-rate) - math.Log(rate) }
+
+// seldomMissing says whether a gap in the column is news.
+func (c *Column) seldomMissing() bool { return !c.Indicator || c.MissingRate <= 1-usualShare }
+
+// watches lists what to look at in packed rows: first the gaps, whose number is
+// returned.
+func (s *Spec) watches() (list []watch, gaps int) {
 	at := 0
+	for i := range s.Columns {
+		c := &s.Columns[i]
+		if c.seldomMissing() {
+			list = append(list, watch{column: i, input: at, gap: true, cost: oddsAgainst(c.MissingRate)})
+		}
+		at += c.Features()
+	}
+	gaps, at = len(list), 0
 	for i := range s.Columns {
 		c := &s.Columns[i]
 		n := c.Features()
@@ -78,11 +95,10 @@ func (s *Spec) watches() (list []watch) {
 			if rate == 0 {
 				continue
 			}
-			w := watch{column: i, input: min(at+j, at+n-1), cost: math.Log1p(-rate) - math.Log(rate)}
+			w := watch{column: i, input: min(at+j, at+n-1), cost: oddsAgainst(rate)}
 			switch c.Kind {
 			case Categorical:
 				w.input, w.level = at+n-1, true
-				w.gap = math.Log1p(-c.MissingRate) - math.Log(c.MissingRate)
 			case Boolean:
 				if w.odd = j == 1; c.Usual {
 					w.usual = 1
@@ -94,19 +110,21 @@ func (s *Spec) watches() (list []watch) {
 		}
 		at += n
 	}
-	return list
+	return list, gaps
 }
 
 // findNews notes the rows in which a watched input is not as usual, and takes the
 // news out of what the densities see.
 func (b *Packed) findNews() {
 	w := &b.work
-	b.anyNews = false
-	for i := range b.p.watches {
+	b.found = b.found[:0]
+	if w.any {
+		b.findGaps()
+	}
+	for i := b.p.gapWatches; i < len(b.p.watches); i++ {
 		k := &b.p.watches[i]
 		if k.odd {
-			b.news[i] = w.odd[k.column]
-			b.anyNews = b.anyNews || b.news[i] != 0
+			b.note(i, w.odd[k.column])
 			continue
 		}
 		var news uint64
@@ -117,11 +135,10 @@ func (b *Packed) findNews() {
 			}
 		}
 		news &^= w.missing[k.input] // a gap has its own cost
-		b.news[i] = news
 		if news == 0 {
 			continue
 		}
-		b.anyNews = true
+		b.note(i, news)
 		for rows := news; rows != 0; rows &= rows - 1 {
 			w.x[k.input*w.fs+bits.TrailingZeros64(rows)*w.rs] = k.usual
 		}
@@ -135,18 +152,38 @@ func (b *Packed) findNews() {
 	}
 }
 
-// News returns what is new in lane r of the tile that Pack made last: what it adds
-// to the score, and what the cost of the row under any density has too much, both
-// in nats.
-func (b *Packed) News(r int) (cost, gaps float64) {
-	if !b.anyNews {
-		return 0, 0
+// findGaps notes the rows that miss a column that hardly ever was missing.
+func (b *Packed) findGaps() {
+	w := &b.work
+	for i := range b.p.gapWatches {
+		k := &b.p.watches[i]
+		var gone uint64
+		for _, m := range w.missing[k.input : k.input+b.p.steps[k.column].features] {
+			gone |= m
+		}
+		b.note(i, gone)
 	}
-	for i, news := range b.news {
-		if news>>r&1 != 0 {
-			cost += b.p.watches[i].cost
-			gaps += b.p.watches[i].gap
+}
+
+// A finding is a watch with the rows of a tile in which it saw something new.
+type finding struct {
+	watch *watch
+	rows  uint64
+}
+
+func (b *Packed) note(watch int, rows uint64) {
+	if rows != 0 {
+		b.found = append(b.found, finding{&b.p.watches[watch], rows})
+	}
+}
+
+// News returns what is new in lane r of the tile that Pack made last: what it adds
+// to the score, in nats.
+func (b *Packed) News(r int) (cost float64) {
+	for _, f := range b.found {
+		if f.rows>>r&1 != 0 {
+			cost += f.watch.cost
 		}
 	}
-	return cost, gaps
+	return cost
 }

@@ -165,3 +165,61 @@ func TestNewsRates(t *testing.T) {
 		}
 	}
 }
+
+// A gap where there never was one costs log(n+1), one in a column that often has
+// gaps nothing of its own; the columns of a row add up with either.
+func TestGapsAreNews(t *testing.T) {
+	f64 := arrow.PrimitiveTypes.Float64
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: f64}, {Name: "often", Type: f64, Nullable: true},
+		{Name: "seldom", Type: f64, Nullable: true}, {Name: "never", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	record := func(n int, gone func(i, column int) bool) arrow.Record {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		defer b.Release()
+		for i := range n {
+			u := math.Sin(float64(i))
+			b.Field(0).(*array.Float64Builder).Append(u)
+			b.Field(1).(*array.Float64Builder).AppendValues([]float64{-u}, []bool{!gone(i, 1)})
+			b.Field(2).(*array.Float64Builder).AppendValues([]float64{u * u}, []bool{!gone(i, 2)})
+			b.Field(3).(*array.StringBuilder).AppendValues([]string{[]string{"a", "b"}[i%2]}, []bool{!gone(i, 3)})
+		}
+		return b.NewRecord()
+	}
+	rec := record(3000, func(i, column int) bool { return column == 1 && i%5 == 0 || column == 2 && i == 1500 })
+	defer rec.Release()
+	m, err := train.Run(t.Context(), train.Config{Steps: 100, Members: 1}, train.Records{rec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := m.NewScorer(schema, vae.Options{Contributions: true, TopAll: true, Top: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := float64(m.Training.Rows)
+	for column, want := range map[int]float64{1: 0, 2: math.Log((n + 1) / 2), 3: math.Log(n + 1)} {
+		odd := record(40, func(_, c int) bool { return c == column })
+		res, err := s.Score(odd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r := range 40 {
+			sum := 0.0
+			for _, v := range res.Columns[4*r : 4*r+4] {
+				sum += float64(v)
+			}
+			if d := sum - float64(res.Recon[r]); math.Abs(d) > 1e-4 {
+				t.Fatalf("column %d missing, row %d: columns add up to %v, recon is %v", column, r, sum, res.Recon[r])
+			}
+			own := float64(res.Columns[4*r+column])
+			if column == 2 && m.Spec.Columns[2].MissingRate < 1.5/(n+2) { // that row was held out
+				want = math.Log(n + 1)
+			}
+			if math.Abs(own-want) > 1e-3 {
+				t.Fatalf("column %d missing, row %d: the gap costs %v, want %v", column, r, own, want)
+			}
+			if top := res.Top[r][0]; want > 0 && (top.Column != schema.Field(column).Name || top.Value != "null") {
+				t.Errorf("column %d missing, row %d: blames %+v", column, r, top)
+			}
+		}
+		odd.Release()
+	}
+}

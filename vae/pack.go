@@ -31,16 +31,17 @@ const (
 // A Packer turns records into the tiles that a model reads. It is bound to one
 // schema, holds no record and is safe for concurrent use.
 type Packer struct {
-	spec     *Spec
-	steps    []step // one per model column
-	level    kernel.Level
-	blocks   []block
-	norms    norms
-	shift    []float32 // of each feature; nil means none
-	features int
-	inputs   int
-	watches  []watch
-	sparse   bool // some inputs are often zero in a whole tile
+	spec       *Spec
+	steps      []step // one per model column
+	level      kernel.Level
+	blocks     []block
+	norms      norms
+	shift      []float32 // of each feature; nil means none
+	features   int
+	inputs     int
+	watches    []watch
+	gapWatches int  // the first so many watches are for gaps
+	sparse     bool // some inputs are often zero in a whole tile
 }
 
 // NewPacker finds the model's columns in schema by name and checks their types.
@@ -52,7 +53,7 @@ func (s *Spec) newPacker(schema *arrow.Schema, shift []float32) (*Packer, error)
 	p := &Packer{spec: s, norms: s.norms(), shift: shift, sparse: shift != nil}
 	p.norms.add(shift)
 	p.features, p.inputs = s.Inputs()
-	p.watches = s.watches()
+	p.watches, p.gapWatches = s.watches()
 	p.level, _ = kernel.Active() // an error is the model's to report; all levels pack the same bits
 	feature, indicator := 0, p.features
 	var errs []error
@@ -146,11 +147,8 @@ type Packed struct {
 	nulls  []int32          // columns of runs with nulls, ascending
 	codes  []uint8          // levels of dictionaries, where bound says
 	active []uint32         // room for Active
-	// news has, for each of the packer's watches, the rows of the last tile in
-	// which something is new.
-	news    []uint64
-	anyNews bool
-	work    work
+	found  []finding        // what is new in the last tile
+	work   work
 }
 
 // Bind prepares rec, which has the packer's schema.
@@ -165,7 +163,7 @@ func (p *Packer) Bind(rec arrow.Record) (*Packed, error) {
 func (p *Packer) BindTo(b *Packed, rec arrow.Record) error {
 	if b.p != p {
 		n := len(p.steps)
-		*b = Packed{p: p, cells: make([]shown, n), bound: make([]bound, n), base: make([]unsafe.Pointer, n), news: make([]uint64, len(p.watches))}
+		*b = Packed{p: p, cells: make([]shown, n), bound: make([]bound, n), base: make([]unsafe.Pointer, n)}
 		for i := range p.steps {
 			b.cells[i].r = &p.steps[i].cellReader
 		}

@@ -3,6 +3,7 @@ package vae
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -221,13 +222,13 @@ func (s *Scorer) score(detail bool) {
 // join writes the scores of lane i of the tile, which is a row of the result.
 func (s *Scorer) join(row, i int) float32 {
 	r := &s.res
-	news, gaps := s.packed.News(i)
-	recon, kl := bounded(s.t.Recon[i]-float32(gaps)), bounded(s.t.KL[i])
+	news := s.packed.News(i)
+	recon, kl := bounded(s.t.Recon[i]), bounded(s.t.KL[i])
 	elbo := recon + kl
 	recon = bounded(recon + float32(news))
 	score := recon + kl
 	if s.w != nil {
-		r.Mixture[row] = bounded(s.w.Cost[i] - float32(gaps))
+		r.Mixture[row] = bounded(s.w.Cost[i])
 		score = bounded(float32(s.m.fuse(float64(elbo), float64(r.Mixture[row]), news)))
 	}
 	r.Recon[row], r.KL[row], r.Score[row] = recon, kl, score
@@ -406,6 +407,11 @@ func (s *Scorer) contributions(from, n int) {
 	for f, c := range s.column {
 		for i := range n {
 			r.Columns[(from+i)*columns+c] += s.t.Terms[f*TileRows+i]
+		}
+	}
+	for _, f := range s.packed.found {
+		for rows := f.rows; rows != 0; rows &= rows - 1 {
+			r.Columns[(from+bits.TrailingZeros64(rows))*columns+f.watch.column] += float32(f.watch.cost)
 		}
 	}
 	transpose(r.Latents[from*latent:(from+n)*latent], s.t.LatentKL, latent)

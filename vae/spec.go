@@ -81,8 +81,8 @@ type Column struct {
 	Parts     []string  `json:"parts,omitempty"` // of a timestamp: hour, weekday, monthday, yearday
 	Indicator bool      `json:"indicator,omitempty"`
 	// MissingRate is how often the column was missing in training, smoothed so
-	// that it is above 0 and below 1: (missing+1)/(rows+2). That a value is
-	// missing costs -log of it, so a gap where there never was one is news.
+	// that it is above 0 and below 1: (missing+1)/(rows+2). Where that is more than
+	// one row in a thousand, a gap costs nothing; elsewhere it is news.
 	MissingRate float64   `json:"missing_rate"`
 	Mean        []float64 `json:"mean,omitempty"`  // per feature
 	Scale       []float64 `json:"scale,omitempty"` // per feature, above 0
@@ -338,8 +338,7 @@ func (s *Spec) Net() *kernel.Net {
 	for i := range s.Columns {
 		c := &s.Columns[i]
 		kind, _ := kernel.ParseHead(string(c.Head))
-		blocks = append(blocks, kernel.Block{Kind: kind, From: at, N: c.Features(), SD: c.SD,
-			Present: -math.Log1p(-c.MissingRate), Missing: -math.Log(c.MissingRate)})
+		blocks = append(blocks, kernel.Block{Kind: kind, From: at, N: c.Features(), SD: c.SD})
 		at += c.Features()
 	}
 	out, _ := kernel.ParseActivation(s.Output)

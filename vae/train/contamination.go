@@ -124,12 +124,3 @@ func (r *run) trimmed(b batch) batch {
 	}
 	return batch{b.rows, index}
 }
-
-// news is what is new in a held-out row, and what its costs have too much for it,
-// in nats.
-type news struct{ cost, gaps float64 }
-
-func newsIn(p *vae.Packed, lane int) (n news) {
-	n.cost, n.gaps = p.News(lane)
-	return n
-}

@@ -283,9 +283,9 @@ type table struct {
 	packer   *vae.Packer
 	train    *rows // nil when it does not fit in memory
 	held     *rows
-	suspects *rows   // held-out rows that are left out as likely anomalies
-	news     []news  // of the held-out rows, then of the suspects
-	firsts   []int64 // of each unit
+	suspects *rows     // held-out rows that are left out as likely anomalies
+	news     []float64 // what is new in the held-out rows, then in the suspects, in nats
+	firsts   []int64   // of each unit
 	units    []int64
 	trainN   int64
 	capacity int // of the shuffle buffer, rows
@@ -312,7 +312,7 @@ func pack(ctx context.Context, c Config, d Data, spec *vae.Spec, s *split, train
 	features, inputs := spec.Inputs()
 	empty := func() *rows { return &rows{inputs: inputs, features: features} }
 	t.held, t.suspects = empty(), empty()
-	var suspectNews []news
+	var suspectNews []float64
 	bytesPerRow := int64(4*inputs + 8*t.held.words())
 	t.capacity = int(min(max(c.Memory/bytesPerRow, int64(c.Batch)), math.MaxInt32))
 	if trainN*bytesPerRow <= c.Memory {
@@ -329,10 +329,10 @@ func pack(ctx context.Context, c Config, d Data, spec *vae.Spec, s *split, train
 			switch out := s.isOut(first + int64(r)); {
 			case held(r) && out:
 				t.suspects.add(p, lane)
-				suspectNews = append(suspectNews, newsIn(&p.packed, lane))
+				suspectNews = append(suspectNews, p.packed.News(lane))
 			case held(r):
 				t.held.add(p, lane)
-				t.news = append(t.news, newsIn(&p.packed, lane))
+				t.news = append(t.news, p.packed.News(lane))
 			case t.train != nil && !out:
 				t.train.add(p, lane)
 			}

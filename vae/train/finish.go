@@ -55,7 +55,7 @@ func (r *run) summary(held *evaluation, trainRecon float64, warnings []string) (
 		tr.Stopped = "early"
 	}
 	for _, n := range r.t.news[:r.t.held.n] {
-		held.recon += (n.cost - n.gaps) / float64(r.t.held.n)
+		held.recon += n / float64(r.t.held.n)
 	}
 	tr.HeldOutRecon = round(held.recon)
 	r.t.split.report(tr, r.c.Contamination)
@@ -168,11 +168,6 @@ func (r *run) calibrate(p *vae.Parts, costs, trained [][]float32) (err error) {
 		v = slices.Sorted(slices.Values(v))
 		return v[:max(len(v)-int(math.Round(r.c.Contamination*float64(len(v)))), vae.MinCalibration)]
 	}
-	for _, cost := range costs {
-		for i, n := range r.t.news {
-			cost[i] -= float32(n.gaps)
-		}
-	}
 	scores, seen := slices.Clone(costs[0]), slices.Clone(trained[0])
 	if len(costs) > 1 {
 		clear(scores)
@@ -190,7 +185,7 @@ func (r *run) calibrate(p *vae.Parts, costs, trained [][]float32) (err error) {
 		}
 	}
 	for i, n := range r.t.news {
-		scores[i] += float32(n.cost)
+		scores[i] += float32(n)
 	}
 	if r.c.Contamination > 0 { // who knows which of the training rows are anomalies
 		seen = nil
