@@ -169,7 +169,9 @@ func (s *Scorer) blame(row, lane, feature int) Blame {
 				best = j
 			}
 		}
-		b.Expected = "a level never seen"
+		if b.Expected = "a level never seen"; col.Others {
+			b.Expected = "another level"
+		}
 		if best < len(col.Levels) {
 			b.Expected = col.Levels[best]
 		}

@@ -26,6 +26,7 @@ type step struct {
 	exact     bool // standardised by division
 	index     int  // of the column among the model's
 	levels    map[string]uint8
+	others    bool   // levels beyond these are no news
 	turns     []turn // of a time
 	perSecond int64  // units of a timestamp
 }
@@ -62,7 +63,7 @@ func (c *Column) step(t arrow.DataType) step {
 		if s.how = level; s.id == arrow.DICTIONARY {
 			s.how = coded
 		}
-		s.levels = make(map[string]uint8, len(c.Levels))
+		s.levels, s.others = make(map[string]uint8, len(c.Levels)), c.Others
 		for j, l := range c.Levels {
 			s.levels[l] = uint8(j)
 		}

@@ -67,8 +67,9 @@ func (s *step) code(text string) uint8 {
 func (w *work) hot(s *step, r int, code uint8) {
 	j := int(code)
 	if code == codeOther {
-		j = s.features - 1
-		w.unseen |= 1 << r
+		if j = s.features - 1; !s.others {
+			w.unseen |= 1 << r
+		}
 	}
 	w.x[(s.feature+j)*w.fs+r*w.rs] = 1
 }

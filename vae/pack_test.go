@@ -212,13 +212,13 @@ func TestProfileWarnings(t *testing.T) {
 	}
 	list := func(s []string) string { return "[" + strings.Join(s, ",") + "]" }
 	for want, rec := range map[string]arrow.Record{
-		"more than 64 different values": jsonRecord(t, arrow.BinaryTypes.String, list(ids)),
-		"every value is missing":        jsonRecord(t, arrow.PrimitiveTypes.Float64, list(names)),
-		"it rises with every row":       jsonRecord(t, arrow.PrimitiveTypes.Int64, list(rising)),
-		"is constant (7)":               jsonRecord(t, arrow.PrimitiveTypes.Int64, `[7,7,7]`),
-		"has no numbers":                jsonRecord(t, arrow.BinaryTypes.Binary, `["aGk="]`),
-		"too large":                     jsonRecord(t, arrow.PrimitiveTypes.Float64, `[1e308,-1e308,1e308]`),
-		"lose their last digits":        jsonRecord(t, arrow.PrimitiveTypes.Int64, `[9007199254740993,1,3]`),
+		"100 different values, and the 64 most frequent of those in 10 rows or more are only 0 of 100 rows": jsonRecord(t, arrow.BinaryTypes.String, list(ids)),
+		"every value is missing":  jsonRecord(t, arrow.PrimitiveTypes.Float64, list(names)),
+		"it rises with every row": jsonRecord(t, arrow.PrimitiveTypes.Int64, list(rising)),
+		"is constant (7)":         jsonRecord(t, arrow.PrimitiveTypes.Int64, `[7,7,7]`),
+		"has no numbers":          jsonRecord(t, arrow.BinaryTypes.Binary, `["aGk="]`),
+		"too large":               jsonRecord(t, arrow.PrimitiveTypes.Float64, `[1e308,-1e308,1e308]`),
+		"lose their last digits":  jsonRecord(t, arrow.PrimitiveTypes.Int64, `[9007199254740993,1,3]`),
 	} {
 		if _, warnings := profiled(t, rec, vae.Overrides{}, 7); len(warnings) != 1 || !strings.Contains(warnings[0], want) {
 			t.Errorf("warnings %q, want one with %q", warnings, want)

@@ -1,7 +1,9 @@
 package vae
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -15,7 +17,7 @@ type Overrides struct {
 	Transforms map[string]Transform // by column name; "" is every numeric and vector column
 	Heads      map[string]Head      // by column name; "" is every numeric and vector column
 	SD         float64              // of gaussian_fixed heads; 0 means 1
-	Parts      []string             // of timestamps; nil means hour and weekday
+	Parts      []string             // of timestamps; nil means hour and weekday, of days the weekday
 }
 
 // A Profile gathers, over the training rows, what preprocessing is fitted to:
@@ -79,7 +81,7 @@ func NewProfile(schema *arrow.Schema, ignore []string, over Overrides) (*Profile
 			c.reader = cellReader{column: i, kind: kind, parts: over.Parts}
 			if kind == Timestamp {
 				if c.reader.parts == nil {
-					c.reader.parts = []string{"hour", "weekday"}
+					c.reader.parts = partsOf(f.Type)
 				}
 				c.col.Parts = c.reader.parts
 			}
@@ -157,6 +159,14 @@ func kindOf(t arrow.DataType, forced Kind) (Kind, string) {
 	return "", fmt.Sprintf("its type %s cannot be %s", t, forced)
 }
 
+// partsOf returns the parts of a time that a model looks at unless it is told.
+func partsOf(t arrow.DataType) []string {
+	if t.ID() == arrow.DATE32 {
+		return []string{"weekday"} // it has no hours
+	}
+	return []string{"hour", "weekday"}
+}
+
 func numericType(t arrow.DataType) bool {
 	return arrow.IsInteger(t.ID()) || t.ID() == arrow.FLOAT32 || t.ID() == arrow.FLOAT64
 }
@@ -199,7 +209,7 @@ func (c *columnProfile) add(a arrow.Array, rows int) error {
 			level, ok := read.level(r)
 			if !ok {
 				c.missing++
-			} else if c.levels[level]++; len(c.levels) > 10000 {
+			} else if c.levels[level]++; len(c.levels) > mostValues {
 				c.tooMany = true
 				delete(c.levels, level)
 			}
@@ -236,8 +246,10 @@ func signedLog1p(v float64) float64 { return math.Copysign(math.Log1p(math.Abs(v
 
 // Columns returns the model's columns, fitted, and a warning for each column
 // that was left out or is unusual. Columns are left out when they are ignored,
-// hold no numbers, hold only missing values, have more than MaxLevels levels, or
-// are a counter (integers that rise with every row).
+// hold no numbers, hold only missing values, are a counter (integers that rise with
+// every row), or have so many different values that they may be ids or free text.
+// Of more than MaxLevels different values the most frequent are levels and the
+// others count as one, as long as the levels are half of the rows or more.
 func (p *Profile) Columns() (cols []Column, warnings []string) {
 	for i := range p.columns {
 		c := &p.columns[i]
@@ -261,6 +273,9 @@ func (p *Profile) Columns() (cols []Column, warnings []string) {
 		if w := c.constantWarning(); w != "" {
 			warnings = append(warnings, w)
 		}
+		if c.col.Others {
+			warnings = append(warnings, fmt.Sprintf("column %q has %d different values: the %d most frequent are its levels, the others count as one", c.col.Name, len(c.levels), len(c.col.Levels)))
+		}
 		if c.col.Kind == Numeric && p.schema.Field(i).Type.ID() != arrow.FLOAT32 && math.Abs(c.col.Mean[0]) > 1e15 {
 			warnings = append(warnings, fmt.Sprintf("column %q: values near %g lose their last digits", c.col.Name, c.col.Mean[0]))
 		}
@@ -271,11 +286,10 @@ func (p *Profile) Columns() (cols []Column, warnings []string) {
 
 func (c *columnProfile) unusable(t arrow.DataType, rows int64, forced bool) string {
 	switch {
-	case c.col.Kind == Categorical && c.tooMany || len(c.levels) > MaxLevels:
-		if forced {
-			return fmt.Sprintf("more than %d levels, even though asked for", MaxLevels)
-		}
-		return fmt.Sprintf("more than %d different values (an id or free text?)", MaxLevels)
+	case c.tooMany:
+		return fmt.Sprintf("more than %d different values (an id or free text?)", mostValues)
+	case !forced && c.scattered() != "":
+		return c.scattered()
 	case c.col.Kind == Categorical && len(c.levels) == 0:
 		return "every value is missing"
 	case c.col.Kind == Vector && c.col.Width == 0:
@@ -290,6 +304,46 @@ func (c *columnProfile) unusable(t arrow.DataType, rows int64, forced bool) stri
 	return ""
 }
 
+const (
+	// mostValues is how many different values of a categorical column are counted.
+	mostValues = 10_000
+	// levelRows is in how many rows a level of a column with more than MaxLevels
+	// different values has to be for the column to be kept unasked.
+	levelRows = 10
+)
+
+// frequent returns the levels of a categorical column, at most MaxLevels, most
+// frequent first, and the number of rows of those that are in enough of them.
+func (c *columnProfile) frequent() (levels []string, rows int64) {
+	levels = slices.SortedFunc(maps.Keys(c.levels), func(a, b string) int {
+		return cmp.Or(cmp.Compare(c.levels[b], c.levels[a]), cmp.Compare(a, b))
+	})
+	levels = levels[:min(len(levels), MaxLevels)]
+	for _, l := range levels {
+		if n := c.levels[l]; n >= levelRows {
+			rows += n
+		}
+	}
+	return levels, rows
+}
+
+// scattered says of a categorical column whose rows are mostly of values that
+// hardly repeat what is wrong with it.
+func (c *columnProfile) scattered() string {
+	if len(c.levels) <= MaxLevels {
+		return ""
+	}
+	total := int64(0)
+	for _, n := range c.levels {
+		total += n
+	}
+	if _, rows := c.frequent(); 2*rows < total {
+		return fmt.Sprintf("%d different values, and the %d most frequent of those in %d rows or more are only %d of %d rows (an id or free text?)",
+			len(c.levels), MaxLevels, levelRows, rows, total)
+	}
+	return ""
+}
+
 // fit turns what was gathered into the column's preprocessing.
 func (c *columnProfile) fit(over Overrides, rows int64) {
 	c.col.Indicator = c.missing > 0
@@ -297,11 +351,11 @@ func (c *columnProfile) fit(over Overrides, rows int64) {
 	switch c.col.Kind {
 	case Categorical:
 		c.col.Head = CategoricalHead
-		for l := range c.levels {
-			c.col.Levels = append(c.col.Levels, l)
+		c.col.Levels, _ = c.frequent()
+		if c.col.Others = len(c.levels) > MaxLevels; !c.col.Others {
+			c.col.Rare = []float64{1 / float64(rows+2)}
 		}
 		slices.Sort(c.col.Levels)
-		c.col.Rare = []float64{1 / float64(rows+2)}
 		return
 	case Boolean:
 		c.col.Head = headFor(over, c.col.Name, Bernoulli, false)

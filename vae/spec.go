@@ -15,8 +15,7 @@ type Kind string
 
 // The kinds. A numeric column is one feature; a boolean one feature of 0 and 1
 // (numbers that were nothing else in training count as one); a
-// categorical one feature for each level plus one for levels never seen in
-// training; a vector (list or fixed-size list of numbers) Width features; a
+// categorical one feature for each level plus one for other levels; a vector (list or fixed-size list of numbers) Width features; a
 // timestamp the sine and cosine of each of its Parts.
 const (
 	Numeric     Kind = "numeric"
@@ -78,8 +77,11 @@ type Column struct {
 	SD        float64   `json:"sd,omitempty"`    // of gaussian_fixed, on the feature's scale; above 0
 	Width     int       `json:"width,omitempty"` // of a vector
 	Levels    []string  `json:"levels,omitempty"`
-	Parts     []string  `json:"parts,omitempty"` // of a timestamp: hour, weekday, monthday, yearday
-	Indicator bool      `json:"indicator,omitempty"`
+	// Others says that training saw levels beyond Levels, which all count as one;
+	// without it any other level is one that was never seen.
+	Others    bool     `json:"others,omitempty"`
+	Parts     []string `json:"parts,omitempty"` // of a timestamp: hour, weekday, monthday, yearday
+	Indicator bool     `json:"indicator,omitempty"`
 	// MissingRate is how often the column was missing in training, smoothed so
 	// that it is above 0 and below 1: (missing+1)/(rows+2). Where that is more than
 	// one row in a thousand, a gap costs nothing; elsewhere it is news.
@@ -295,6 +297,9 @@ func (c *Column) validateRare() []error {
 	}
 	if c.Kind == Boolean && len(c.Rare) == 2 {
 		want = 2
+	}
+	if c.Others && (c.Kind != Categorical || c.Rare != nil) {
+		return []error{fmt.Errorf("column %q: others are for levels, and then none is rare", c.Name)}
 	}
 	if n := len(c.Rare); n != 0 && (n != want || c.Kind == Timestamp) {
 		return []error{fmt.Errorf("column %q: %d rates of rare values, want %d", c.Name, n, want)}

@@ -93,7 +93,7 @@ func (a *app) train() *cobra.Command {
 	fl.StringSliceVar(&f.transforms, "transform", nil, "[COLUMN=]standardise|log1p|raw")
 	fl.StringSliceVar(&f.heads, "head", nil, "[COLUMN=]gaussian|gaussian_fixed|bernoulli")
 	fl.Float64Var(&f.fixed, "sd", 1, "standard deviation of gaussian_fixed heads")
-	fl.StringSliceVar(&f.timeParts, "time-parts", nil, "parts of timestamps: hour, weekday, monthday, yearday (default hour,weekday)")
+	fl.StringSliceVar(&f.timeParts, "time-parts", nil, "parts of timestamps: hour, weekday, monthday, yearday (default hour,weekday; of dates weekday)")
 	fl.Int64Var(&f.memory, "memory-mb", 1024, "memory for packed rows in MiB; larger tables are read again in every epoch")
 	fl.StringVar(&c.Checkpoint, "checkpoint", "", "checkpoint file (default: MODEL.checkpoint, removed at the end)")
 	fl.BoolVar(&c.Resume, "resume", false, "continue from the checkpoint")

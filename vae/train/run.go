@@ -143,7 +143,7 @@ func profiled(ctx context.Context, c Config, d Data, s *split) (spec *vae.Spec, 
 func allConstant(cols []vae.Column) bool {
 	for i := range cols {
 		c := &cols[i]
-		if c.Kind == vae.Boolean || c.Indicator || len(c.Levels) > 1 {
+		if c.Kind == vae.Boolean || c.Indicator || c.Others || len(c.Levels) > 1 {
 			return false
 		}
 		for _, constant := range c.Constant {
