@@ -75,6 +75,7 @@ type Config struct {
 	Progress func(Progress)
 
 	level *kernel.Level // of the kernels, for tests; nil means the process's
+	asIs  bool          // hides no values of columns with gaps, for tests
 }
 
 // Progress is where training stands.

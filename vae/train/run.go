@@ -200,7 +200,9 @@ func newRun(c Config, t *table) (*run, error) {
 		return nil, err
 	}
 	r.pool = newPool(r.net, level, min(c.Batch, int(min(t.trainN, math.MaxInt32))), c.Workers)
-	r.pool.gaps = gapsOf(t.spec)
+	if !c.asIs {
+		r.pool.gaps = gapsOf(t.spec)
+	}
 	return r, nil
 }
 
