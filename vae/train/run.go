@@ -133,7 +133,7 @@ func profiled(ctx context.Context, c Config, d Data, s *split) (spec *vae.Spec, 
 		return nil, 0, nil, fmt.Errorf("no column is usable: %v", warnings)
 	}
 	if allConstant(network.Columns) {
-		return nil, 0, nil, errors.New("every column is constant: there is nothing to learn")
+		return nil, 0, nil, errors.New("every column is constant or nearly so: there is nothing to learn")
 	}
 	network.DefaultNetwork()
 	return &network, profile.Rows, warnings, network.Validate()
