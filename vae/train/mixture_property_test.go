@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -173,7 +174,8 @@ func TestMixtureOfAnyTable(t *testing.T) {
 		c.Steps, c.EvalEvery = 24, 8
 		m, err := train.Run(t.Context(), c, d)
 		if err != nil {
-			if !errors.Is(err, train.ErrTooFewRows) && !nothing(rec) {
+			left := strings.Contains(err.Error(), "no column is usable") // every column was left out, with its reason
+			if !errors.Is(err, train.ErrTooFewRows) && !left && !nothing(rec) {
 				rt.Fatal(err)
 			}
 			return
