@@ -64,7 +64,8 @@ func (a *app) eval() *cobra.Command {
 type judged struct {
 	label, kind int // columns, -1 without
 	rows        eval.Judged
-	kept        *keptRows // rows to show one by one
+	kept        *keptRows     // rows to show one by one
+	looking     time.Duration // spent on that, which is no scoring
 	all         struct {
 		recon, kl []float64
 		flagged   []bool
@@ -89,7 +90,9 @@ func (j *judged) add(rec arrow.Record) error {
 		j.all.kl = append(j.all.kl, float64(v))
 	}
 	verdicts := column(score.Anomaly).(*array.Boolean)
+	began := time.Now()
 	j.kept.look(rec, column(score.Score).(*array.Float32).Float32Values(), func(i int) bool { return verdicts.IsValid(i) && verdicts.Value(i) })
+	j.looking += time.Since(began)
 	for i := range verdicts.Len() {
 		j.all.flagged = append(j.all.flagged, verdicts.IsValid(i) && verdicts.Value(i))
 		if j.kind >= 0 {
@@ -150,7 +153,7 @@ func (a *app) evalVerb(ctx context.Context, f evalFlags) error {
 	if err := a.scan(ctx, m, src, j.add); err != nil {
 		return err
 	}
-	report, err := eval.Build(a.evalInput(f, m, j, time.Since(started)))
+	report, err := eval.Build(a.evalInput(f, m, j, time.Since(started)-j.looking))
 	if err != nil {
 		return err
 	}
