@@ -54,6 +54,7 @@ func startQuick(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, []string) {
 func produce(t testing.TB, brokers []string, topic string, first, n int) {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic),
+		kgo.AlwaysRetryEOF(), // a broker that stops just when it is reached is not one that wants a password
 		kgo.MetadataMinAge(10*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }))
 	if err != nil {
 		t.Fatal(err)
