@@ -9,14 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/elbo-stream/elbo/internal/durable"
-	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
 // A model file is a valid safetensors file: eight bytes with the length of a JSON
@@ -26,9 +23,12 @@ import (
 // zeros. Nothing in it is code.
 
 const (
-	fileVersion   = "2"
-	maxHeader     = 64 << 20
-	maxGoldenRows = 64
+	fileVersion = "2"
+	// fileVersionCompressed is of models with a compression: programs that do not know
+	// it would read other weights.
+	fileVersionCompressed = "3"
+	maxHeader             = 64 << 20
+	maxGoldenRows         = 64
 )
 
 // ErrNotModel is returned for a file that is no elbo model at all.
@@ -42,39 +42,15 @@ type tensorInfo struct {
 	Offsets [2]int64 `json:"data_offsets"`
 }
 
-// tensors lists the tensors of n in the order of the parameter vector.
-func (s *Spec) tensors(n *kernel.Net) (names []string, infos []tensorInfo) {
-	at := int64(0)
-	add := func(name string, shape ...int) {
-		size := int64(4)
-		for _, s := range shape {
-			size *= int64(s)
-		}
-		names = append(names, name)
-		infos = append(infos, tensorInfo{"F32", shape, [2]int64{at, at + size}})
-		at += size
-	}
-	for _, stack := range []struct {
-		name   string
-		layers []kernel.Layer
-	}{{"encoder", n.Encoder}, {"decoder", n.Decoder}} {
-		for i, l := range stack.layers {
-			add(fmt.Sprintf("%s.%d.weight", stack.name, i), l.Out, l.In)
-			add(fmt.Sprintf("%s.%d.bias", stack.name, i), l.Out)
-		}
-	}
-	add("log_sd", n.Features)
-	if s.Mixture != nil {
-		add("mixture.at", s.Mixture.Components, n.Features)
-		add("mixture.log_weight", s.Mixture.Components)
-	}
-	return names, infos
-}
-
 // encode returns the file's bytes with the digest given.
 func (m *Model) encode(digest string) ([]byte, error) {
 	meta := map[string]string{"format": "elbo", "version": fileVersion, "name": m.Name, "sha256": digest}
-	for key, v := range map[string]any{"spec": m.Spec, "calibration": m.Calibration, "training": m.Training, "members": m.Members, "golden": m.golden} {
+	parts := map[string]any{"spec": m.Spec, "calibration": m.Calibration, "training": m.Training, "members": m.Members, "golden": m.golden}
+	if m.Compression != nil {
+		meta["version"] = fileVersionCompressed
+		parts["compression"] = m.Compression
+	}
+	for key, v := range parts {
 		text, err := json.Marshal(v)
 		if err != nil {
 			return nil, fmt.Errorf("encode %s: %w", key, err)
@@ -88,13 +64,16 @@ func (m *Model) encode(digest string) ([]byte, error) {
 	var header bytes.Buffer
 	header.WriteString(`{"__metadata__":`)
 	header.Write(metaText)
-	names, infos := m.Spec.tensors(m.net)
-	for i, name := range names {
-		info, err := json.Marshal(infos[i])
+	tensors := m.tensors()
+	at := int64(0)
+	for _, t := range tensors {
+		end := at + int64(len(t.data))
+		info, err := json.Marshal(tensorInfo{t.dtype, t.shape, [2]int64{at, end}})
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(&header, ",%q:%s", name, info)
+		fmt.Fprintf(&header, ",%q:%s", t.name, info)
+		at = end
 	}
 	header.WriteByte('}')
 	for header.Len()%8 != 0 {
@@ -105,8 +84,8 @@ func (m *Model) encode(digest string) ([]byte, error) {
 	}
 	out := binary.LittleEndian.AppendUint64(nil, uint64(header.Len()))
 	out = append(out, header.Bytes()...)
-	for _, v := range slices.Concat(m.params, m.mixture) {
-		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
+	for _, t := range tensors {
+		out = append(out, t.data...)
 	}
 	return out, nil
 }
@@ -192,7 +171,12 @@ func Decode(b []byte) (*Model, error) {
 		return nil, err
 	}
 	m := &Model{Name: meta["name"], digest: meta["sha256"], Calibration: &Calibration{}}
-	for key, dst := range map[string]any{"spec": &m.Spec, "calibration": m.Calibration, "training": &m.Training, "members": &m.Members, "golden": &m.golden} {
+	parts := map[string]any{"spec": &m.Spec, "calibration": m.Calibration, "training": &m.Training, "members": &m.Members, "golden": &m.golden}
+	if meta["version"] == fileVersionCompressed {
+		m.Compression = new(Compression)
+		parts["compression"] = m.Compression
+	}
+	for key, dst := range parts {
 		if err := json.Unmarshal([]byte(meta[key]), dst); err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
@@ -247,8 +231,8 @@ func parseHeader(header []byte) (map[string]string, map[string]tensorInfo, error
 	if meta["format"] != "elbo" {
 		return nil, nil, fmt.Errorf("a safetensors file without elbo's metadata: %w", ErrNotModel)
 	}
-	if v := meta["version"]; v != fileVersion {
-		return nil, nil, fmt.Errorf("model file version %q: this program reads version %s; use a newer elbo, or train again", v, fileVersion)
+	if v := meta["version"]; v != fileVersion && v != fileVersionCompressed {
+		return nil, nil, fmt.Errorf("model file version %q: this program reads versions "+fileVersion+" and %s; use a newer elbo, or train again", v, fileVersionCompressed)
 	}
 	delete(raw, "__metadata__")
 	infos := map[string]tensorInfo{}
@@ -279,31 +263,5 @@ func checkDigest(b []byte, header int, digest string) error {
 	if got := hex.EncodeToString(h.Sum(nil)); got != digest {
 		return errors.New("sha256 does not match: the file was cut short or altered")
 	}
-	return nil
-}
-
-// readParams copies the tensors that the network has to m.params and refuses any
-// other.
-func readParams(m *Model, infos map[string]tensorInfo, data []byte) error {
-	net := m.Spec.Net()
-	names, want := m.Spec.tensors(net)
-	total := net.Params + m.Spec.mixtureParams()
-	if len(infos) != len(names) || len(data) != 4*total {
-		return fmt.Errorf("%d tensors in %d bytes, the model has %d in %d", len(infos), len(data), len(names), 4*total)
-	}
-	for i, name := range names {
-		got, ok := infos[name]
-		if !ok {
-			return fmt.Errorf("tensor %q is missing", name)
-		}
-		if fmt.Sprint(got) != fmt.Sprint(want[i]) {
-			return fmt.Errorf("tensor %q: %v, want %v", name, got, want[i])
-		}
-	}
-	all := make([]float32, total)
-	for i := range all {
-		all[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
-	}
-	m.params, m.mixture = all[:net.Params:net.Params], all[net.Params:]
 	return nil
 }

@@ -18,7 +18,8 @@ type Model struct {
 	Name        string // [A-Za-z0-9_.-], for elbo_model
 	Calibration *Calibration
 	Training    Training
-	Members     []Member // the autoencoder, then the mixture if there is one
+	Members     []Member     // the autoencoder, then the mixture if there is one
+	Compression *Compression // nil unless the model was made from another one
 
 	params  []float32
 	mixture []float32 // of the mixture: see kernel.Mixture
@@ -101,11 +102,12 @@ type Parts struct {
 	Members     []Member  // may be empty in a model of one
 	Calibration *Calibration
 	Training    Training
+	Compression *Compression // may be nil
 }
 
 // Assemble joins the parts of a model and makes its golden rows.
 func Assemble(p Parts) (*Model, error) {
-	m := &Model{Spec: p.Spec, Name: p.Name, params: p.Params, mixture: p.Mixture, Members: p.Members, Calibration: p.Calibration, Training: p.Training}
+	m := &Model{Spec: p.Spec, Name: p.Name, params: p.Params, mixture: p.Mixture, Members: p.Members, Calibration: p.Calibration, Training: p.Training, Compression: p.Compression}
 	if err := m.prepare(); err != nil {
 		return nil, err
 	}
@@ -143,6 +145,9 @@ func (m *Model) prepare() error {
 		}
 	}
 	if err := m.validateMembers(); err != nil {
+		return err
+	}
+	if err := m.validateForms(); err != nil {
 		return err
 	}
 	level, err := kernel.Active()
@@ -190,7 +195,7 @@ func (m *Model) ID() string { return m.Name + "@" + m.digest[:12] }
 // Recalibrated returns a copy of m with another name and calibration; it has
 // another digest.
 func (m *Model) Recalibrated(name string, c *Calibration) (*Model, error) {
-	return Assemble(Parts{name, m.Spec, m.params, m.mixture, m.Members, c, m.Training})
+	return Assemble(Parts{name, m.Spec, m.params, m.mixture, m.Members, c, m.Training, m.Compression})
 }
 
 // Size describes how large a model is.

@@ -15,6 +15,7 @@ type Mixture struct {
 	K      int
 	SD     float64
 	Params []float32
+	Form   *Form // of the numbers; nil means float32. A byte's step is that of the number, not of its slope
 }
 
 // At returns the numbers of component k, one per feature.
@@ -34,7 +35,7 @@ type MixturePlan struct {
 	m        *Mixture
 	level    Level
 	shift    []float32 // of each feature; nil means none
-	cols     *Packed   // inputs to logits
+	matrix   *matrix   // inputs to logits
 	panels   *Panels   // the same for a few rows
 	gaps     *Packed   // what a missing feature takes back of the logits
 	weight   []float32 // [Features+Lanes] 1/(2 sd^2) of Gaussian features, else 0
@@ -55,15 +56,15 @@ func NewMixturePlan(m *Mixture, shift []float32, level Level) *MixturePlan {
 		bias := float64(m.LogWeight(k))
 		for _, block := range n.Blocks {
 			for j := block.From; j < block.From+block.N; j++ {
-				slope, least := p.cell(block.Kind, j, float64(m.At(k)[j]))
+				slope, least := p.cell(block.Kind, float64(m.At(k)[j]))
 				w[k*n.Inputs+j] = float32(slope)
-				bias += least
+				bias += least - slope*p.shiftOf(j)
 				gap[k*n.Features+j] = float32(p.taken(block.Kind, j, float64(m.At(k)[j])))
 			}
 		}
 		b[k] = float32(bias)
 	}
-	p.cols, p.panels = PackCols(p.level, w, b, n.Inputs, m.K), PackPanels(p.level, w, b, n.Inputs, m.K)
+	p.matrix, p.panels = newMatrix(p.level, w, b, n.Inputs, m.K, p.slopeForm()), PackPanels(p.level, w, b, n.Inputs, m.K)
 	p.gaps = PackCols(p.level, gap, make([]float32, m.K), n.Features, m.K)
 	for _, block := range n.Blocks {
 		for j := block.From; j < block.From+block.N; j++ {
@@ -82,6 +83,26 @@ func NewMixturePlan(m *Mixture, shift []float32, level Level) *MixturePlan {
 
 func gaussian(k HeadKind) bool { return k == Gaussian || k == GaussianFixed }
 
+// slopeForm is the form of the slopes: a number is scaled on its way to a slope, and
+// so is the step that goes with it.
+func (p *MixturePlan) slopeForm() *Form {
+	f := p.m.Form
+	if !f.Bytes() {
+		return nil
+	}
+	out := &Form{Scale: f.Scale, Low: make([]float32, p.m.Net.Inputs), Step: make([]float32, p.m.Net.Inputs)}
+	for j := range out.Step {
+		out.Step[j] = 1 // of an indicator, whose slope is 0
+	}
+	for _, b := range p.m.Net.Blocks {
+		for j := b.From; j < b.From+b.N; j++ {
+			slope, _ := p.cell(b.Kind, 1)
+			out.Low[j], out.Step[j] = f.Low[j]+float32(p.shiftOf(j)), f.Step[j]/float32(slope)
+		}
+	}
+	return out
+}
+
 func (p *MixturePlan) shiftOf(j int) float64 {
 	if p.shift == nil {
 		return 0
@@ -89,13 +110,13 @@ func (p *MixturePlan) shiftOf(j int) float64 {
 	return float64(p.shift[j])
 }
 
-// cell returns what feature j, whose number is v, adds to a component's logit:
-// slope*x + least. Squares of Gaussian features are left out.
-func (p *MixturePlan) cell(kind HeadKind, j int, v float64) (slope, least float64) {
+// cell returns what a feature, whose number is v, adds to a component's logit:
+// slope*x + least, x without its shift. Squares of Gaussian features are left out.
+func (p *MixturePlan) cell(kind HeadKind, v float64) (slope, least float64) {
 	switch {
 	case gaussian(kind):
-		c, w := v+p.shiftOf(j), 1/(p.m.SD*p.m.SD)
-		return c * w, -0.5 * c * c * w
+		w := 1 / (p.m.SD * p.m.SD)
+		return v * w, -0.5 * v * v * w
 	case kind == Bernoulli: // x log p + (1-x) log(1-p)
 		return v, -softplus(v)
 	}
@@ -103,7 +124,7 @@ func (p *MixturePlan) cell(kind HeadKind, j int, v float64) (slope, least float6
 }
 
 // taken returns what has to be added to the logit when feature j is missing,
-// whose x is then its shift: minus what it would count.
+// whose x is then its shift: minus what it counts there.
 func (p *MixturePlan) taken(kind HeadKind, j int, v float64) float64 {
 	switch {
 	case gaussian(kind):
@@ -122,7 +143,9 @@ type MixtureTile struct {
 	// what all components share.
 	Logits []float32
 
-	zeros []float32 // as many as the largest tile has
+	in    layerInputs
+	zeros []float32 // [K][Rows]
+	base  []float32 // [Features][Rows], then [Features+Lanes]: each feature's shift
 	more  []float32 // [K][Rows]
 	mask  []float32 // [Features][Rows]
 	few   []float32 // [fewRows][K up to a multiple of Lanes]
@@ -132,8 +155,16 @@ type MixtureTile struct {
 // NewTile makes the working memory of one worker.
 func (p *MixturePlan) NewTile() *MixtureTile {
 	k, f := p.m.K, p.m.Net.Features
-	return &MixtureTile{Logits: aligned[float32](k * Rows), zeros: aligned[float32](max(k, f+Lanes) * Rows),
+	w := &MixtureTile{Logits: aligned[float32](k * Rows), zeros: aligned[float32](k * Rows), base: aligned[float32](f*Rows + f + Lanes),
 		more: aligned[float32](k * Rows), mask: aligned[float32](f * Rows)}
+	w.in.room(p.matrix)
+	for j := range f {
+		w.base[f*Rows+j] = float32(p.shiftOf(j))
+		for r := range Rows {
+			w.base[j*Rows+r] = float32(p.shiftOf(j))
+		}
+	}
+	return w
 }
 
 // Score computes Cost and Logits of the rows that t holds, whose X and Missing
@@ -143,12 +174,9 @@ func (p *MixturePlan) Score(t *Tile, w *MixtureTile) {
 	n, slices := p.m.Net, t.slices()
 	var squares [Rows]float32
 	if t.RowStride == 1 {
-		if t.Active != nil {
-			p.cols.DenseIndexed(w.Logits, t.X, t.Active, Identity, slices)
-		} else {
-			p.cols.Dense(w.Logits, t.X, Identity, slices)
-		}
-		vecGaussSum(p.level, squares[:], w.zeros[:n.Features*Rows], t.X[:n.Features*Rows], p.weight[:n.Features], slices)
+		p.matrix.prepare(&w.in, t.X, slices)
+		p.matrix.apply(&w.in, w.Logits, t.X, t.Active, Identity, slices)
+		vecGaussSum(p.level, squares[:], w.base[:n.Features*Rows], t.X[:n.Features*Rows], p.weight[:n.Features], slices)
 	} else {
 		slices = 1
 		p.scoreRows(t, w, squares[:])
@@ -179,7 +207,7 @@ func (p *MixturePlan) scoreRows(t *Tile, w *MixtureTile, squares []float32) {
 	}
 	wide := whole(n.Features + Lanes - 1)
 	for r := range rows {
-		vecGaussRow(p.level, w.q[r*stride:r*stride+wide], w.zeros[:wide], t.X[r*stride:r*stride+wide], p.weight[:wide])
+		vecGaussRow(p.level, w.q[r*stride:r*stride+wide], w.base[n.Features*Rows:][:wide], t.X[r*stride:r*stride+wide], p.weight[:wide])
 	}
 	vecChain(p.level, squares[:rows], w.q, n.Features, stride)
 }
@@ -202,8 +230,7 @@ func (p *MixturePlan) takeGaps(missing []uint64, w *MixtureTile, slices int) {
 }
 
 // finish joins squares, the components' sum and what does not depend on values.
-// The squares of missing cells, whose x is their shift, were cancelled in the
-// logits.
+// Missing cells, whose x is their shift, have no squares.
 func (p *MixturePlan) finish(t *Tile, w *MixtureTile, squares, lse *[Rows]float32) {
 	var base [Rows]float64
 	for r := range t.rows {

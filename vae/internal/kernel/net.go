@@ -8,6 +8,7 @@ type Layer struct {
 	In, Out int
 	Act     Activation
 	W, B    int
+	Form    *Form // of the weights; nil means float32
 }
 
 // A Net is the shape of a variational autoencoder over one flat parameter
@@ -70,6 +71,25 @@ func (n *Net) MACs() int {
 	}
 	return total
 }
+
+// Groups returns the runs of at most four outputs of a layer that share their
+// inputs where weights are pruned in blocks. Those of the decoder's last layer end
+// where a run of one likelihood ends.
+func (n *Net) Groups(l Layer, last bool) (groups [][2]int) {
+	runs := []planHead{{n: l.Out}}
+	if last {
+		runs = headRuns(n.Blocks)
+	}
+	for _, r := range runs {
+		for from := r.from; from < r.from+r.n; from += blockOutputs {
+			groups = append(groups, [2]int{from, min(from+blockOutputs, r.from+r.n)})
+		}
+	}
+	return groups
+}
+
+// blockOutputs is how many neighbouring outputs share their inputs in a block.
+const blockOutputs = 4
 
 func (n *Net) clampLogSD(v float64) float64 { return min(max(v, n.MinLogSD), maxLogSD) }
 

@@ -14,13 +14,14 @@ type Plan struct {
 	constant         []float64   // [Features] nats that an observed cell costs at least
 	presence         []float64   // [Features] nats more when the block that begins there is missing
 	complete         float64     // nats that a row with nothing missing costs at least
+	few              bool        // there is a row-major path: all layers are float32
 	stride           int         // from row to row in the row-major buffers
 }
 
 type planLayer struct {
 	act    Activation // Identity when the dense kernel applies it, or there is none
 	fused  Activation
-	cols   *Packed
+	matrix *matrix
 	panels *Panels
 	out    int
 }
@@ -30,7 +31,7 @@ type planLayer struct {
 type planHead struct {
 	kind    HeadKind
 	from, n int
-	cols    *Packed
+	matrix  *matrix
 }
 
 // runOutputs is the most outputs of a run that is not one categorical block: 48
@@ -63,7 +64,7 @@ func NewPlan(n *Net, params, shift []float32, level Level) *Plan {
 				pl.act, pl.fused = Identity, l.Act
 			}
 			w, b := params[l.W:l.W+l.In*l.Out], params[l.B:l.B+l.Out]
-			pl.cols, pl.panels = PackCols(level, w, b, l.In, l.Out), PackPanels(level, w, b, l.In, l.Out)
+			pl.matrix, pl.panels = newMatrix(level, w, b, l.In, l.Out, l.Form), PackPanels(level, w, b, l.In, l.Out)
 			widest = max(widest, l.Out)
 			out = append(out, pl)
 		}
@@ -75,9 +76,10 @@ func NewPlan(n *Net, params, shift []float32, level Level) *Plan {
 	w, b := params[l.W:l.W+l.In*l.Out], params[l.B:l.B+l.Out]
 	p.outputs = PackPanels(level, w, b, l.In, l.Out)
 	for _, run := range headRuns(n.Blocks) {
-		run.cols = PackCols(level, w[run.from*l.In:(run.from+run.n)*l.In], b[run.from:run.from+run.n], l.In, run.n)
+		run.matrix = newMatrix(level, w[run.from*l.In:(run.from+run.n)*l.In], b[run.from:run.from+run.n], l.In, run.n, l.Form.outputs(run.from, run.from+run.n))
 		p.heads = append(p.heads, run)
 	}
+	p.few = level != BF16
 	p.stride = whole(widest+Lanes-1) + Lanes
 	p.fixCosts(params)
 	return p
@@ -181,7 +183,7 @@ type Tile struct {
 	tileX []float32 // [Inputs][Rows]
 	a, b  []float32 // [widest][Rows], activations
 	part  []float32 // [2][longest run of outputs][Rows]
-	pairs []uint32  // [Pairs(most inputs of a layer)][Rows]; BF16 only
+	in    layerInputs
 
 	rowX, rowA, rowB, rowQ []float32 // [fewRows][stride]: inputs, activations, costs
 	rowMu, rowLV, rowKL    []float32 // [fewRows][latents up to a multiple of Lanes]
@@ -191,20 +193,22 @@ type Tile struct {
 func (p *Plan) NewTile() *Tile {
 	n := p.net
 	widest, longest := 2*n.Latent, 0
+	var in layerInputs
 	for _, layers := range [][]planLayer{p.encoder, p.decoder} {
 		for _, l := range layers {
 			widest = max(widest, l.out)
+			in.room(l.matrix)
 		}
 	}
 	for _, h := range p.heads {
 		longest = max(longest, h.n)
+		in.room(h.matrix)
 	}
 	tile := func(f int) []float32 { return aligned[float32](f * Rows) }
 	t := &Tile{Missing: make([]uint64, n.Features), tileX: tile(n.Inputs),
 		Mu: tile(n.Latent), LogVar: tile(n.Latent), Z: tile(n.Latent), LatentKL: tile(n.Latent),
-		Out: tile(n.Features), Terms: tile(n.Features), a: tile(widest), b: tile(widest), part: tile(2 * longest)}
-	if p.level == BF16 {
-		t.pairs = aligned[uint32](Pairs(max(widest, n.Inputs)) * Rows)
+		Out: tile(n.Features), Terms: tile(n.Features), a: tile(widest), b: tile(widest), part: tile(2 * longest), in: in}
+	if !p.few {
 		return t
 	}
 	few := func() []float32 { return aligned[float32](fewRows * p.stride) }
@@ -220,7 +224,7 @@ func (p *Plan) NewTile() *Tile {
 func (p *Plan) Begin(t *Tile, rows int, detail bool) {
 	must(rows >= 1 && rows <= Rows, "rows of a tile out of range")
 	t.rows, t.Active = rows, nil
-	if rows <= fewRows && !detail && p.level != BF16 { // bfloat16 has no row-major path
+	if rows <= fewRows && !detail && p.few {
 		t.X, t.FeatureStride, t.RowStride = t.rowX, 1, p.stride
 		return
 	}
@@ -268,45 +272,30 @@ func (p *Plan) Encode(t *Tile) {
 // layers takes a tile through a stack and returns the last layer's outputs.
 func (t *Tile) layers(level Level, layers []planLayer, x []float32, active []uint32) []float32 {
 	y, spare := t.a, t.b
-	for i, l := range layers {
+	for _, l := range layers {
 		out := y[:l.out*Rows]
-		switch {
-		case level == BF16:
-			t.round(x, l.cols.In)
-			l.cols.DensePairs(out, t.pairs, 0, l.cols.Groups(), l.fused, t.slices())
-		case i == 0 && active != nil:
-			l.cols.DenseIndexed(out, x, active, l.fused, t.slices())
-		default:
-			l.cols.Dense(out, x, l.fused, t.slices())
-		}
+		l.matrix.prepare(&t.in, x, t.slices())
+		l.matrix.apply(&t.in, out, x, active, l.fused, t.slices())
 		if l.act != Identity {
 			vecActivate(level, l.act, out, out)
 		}
-		x, y, spare = out, spare, y
+		x, y, spare, active = out, spare, y, nil
 	}
 	return x
 }
 
-// hidden takes the latents in Z through all of the decoder but its last layer.
+// hidden takes the latents in Z through all of the decoder but its last layer,
+// and readies that.
 func (p *Plan) hidden(t *Tile) []float32 {
 	x := t.layers(p.level, p.decoder, t.Z, nil)
-	if p.level == BF16 {
-		t.round(x, p.heads[0].cols.In)
-	}
+	p.heads[0].matrix.prepare(&t.in, x, t.slices())
 	return x
 }
 
-// round makes the pairs of a layer's inputs that BF16 reads.
-func (t *Tile) round(x []float32, in int) { RoundPairs(BF16, t.pairs, x, in, t.slices()) }
-
-// outputsOf computes a run of the last layer's outputs, before their activation.
-// At BF16 it reads the pairs that round left.
+// outputsOf computes a run of the last layer's outputs, before their activation,
+// from what hidden left.
 func (p *Plan) outputsOf(t *Tile, h planHead, y, x []float32) {
-	if p.level == BF16 {
-		h.cols.DensePairs(y, t.pairs, 0, h.cols.Groups(), Identity, t.slices())
-		return
-	}
-	h.cols.Dense(y, x, Identity, t.slices())
+	h.matrix.apply(&t.in, y, x, nil, Identity, t.slices())
 }
 
 // addHead adds the value-dependent costs of a run of outputs to the rows' sums.

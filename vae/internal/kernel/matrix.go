@@ -1,0 +1,86 @@
+package kernel
+
+import "math"
+
+// A Form is what a layer's weights are besides numbers: the zero value means
+// float32. Zeros need no form: a Plan finds them.
+type Form struct {
+	// Scale, Low and Step make a layer of int8 weights and unsigned 8-bit inputs:
+	// input k counts as Low[k] + Step[k]*u with u from 0 to 255, and weight k of
+	// output o is Scale[o]/Step[k] times a whole number from -127 to 127. All are
+	// above 0 but for Low.
+	Scale     []float32 // [Out]
+	Low, Step []float32 // [In]
+}
+
+// Bytes says whether the layer is one of int8 weights.
+func (f *Form) Bytes() bool { return f != nil && f.Scale != nil }
+
+// Whole returns the whole number that weight k of output o of an int8 layer stands
+// for.
+func (f *Form) Whole(w float32, o, k int) int8 {
+	v := float64(w) * float64(f.Step[k]) / float64(f.Scale[o])
+	return int8(min(max(roundEven(v), -127), 127))
+}
+
+// Weight is the inverse of Whole.
+func (f *Form) Weight(q int8, o, k int) float32 {
+	return float32(float64(q) * float64(f.Scale[o]) / float64(f.Step[k]))
+}
+
+func roundEven(v float64) float64 { return math.RoundToEven(v) }
+
+// A matrix is a dense layer, or a run of its outputs, in the one form in which a
+// Plan computes it for a tile.
+type matrix struct {
+	level Level
+	in    int
+	cols  *Packed // float32, or at BF16 pairs
+}
+
+// newMatrix lays out weights w [out][in] and biases b [out]. The inputs are those
+// that f ranges.
+func newMatrix(level Level, w, b []float32, in, out int, f *Form) *matrix {
+	return &matrix{level: level, in: in, cols: PackCols(level, w, b, in, out)}
+}
+
+// prepare readies the inputs x of a tile for apply: what the form wants of them
+// is left in t. It serves all matrices that are runs of one layer's outputs.
+func (m *matrix) prepare(t *layerInputs, x []float32, slices int) {
+	if m.level == BF16 {
+		RoundPairs(BF16, t.pairs, x, m.in, slices)
+	}
+}
+
+// apply computes y = act(W x + b) after prepare. active, unless nil, lists the
+// inputs that may differ from zero.
+func (m *matrix) apply(t *layerInputs, y, x []float32, active []uint32, act Activation, slices int) {
+	switch {
+	case m.level == BF16:
+		m.cols.DensePairs(y, t.pairs, 0, m.cols.Groups(), act, slices)
+	case active != nil:
+		m.cols.DenseIndexed(y, x, active, act, slices)
+	default:
+		m.cols.Dense(y, x, act, slices)
+	}
+}
+
+// layerInputs is the memory for a layer's inputs in the forms that matrices want.
+type layerInputs struct {
+	pairs []uint32 // [Pairs(most inputs of a layer)][Rows]; BF16 only
+}
+
+// room makes sure that t holds what m wants.
+func (t *layerInputs) room(m *matrix) {
+	if n := Pairs(m.in) * Rows; m.level == BF16 && len(t.pairs) < n {
+		t.pairs = aligned[uint32](n)
+	}
+}
+
+// outputs is the form of the outputs [from, to) alone.
+func (f *Form) outputs(from, to int) *Form {
+	if !f.Bytes() {
+		return f
+	}
+	return &Form{Scale: f.Scale[from:to], Low: f.Low, Step: f.Step}
+}
