@@ -79,19 +79,38 @@ func (f *Form) kernelForm() *kernel.Form {
 }
 
 // form returns the form of a layer, nil for plain float32.
-func (m *Model) form(layer string) *Form {
-	if m.Compression == nil {
+func (m *Model) form(layer string) *Form { return m.Compression.form(layer) }
+
+func (c *Compression) form(layer string) *Form {
+	if c == nil {
 		return nil
 	}
-	for i := range m.Compression.Forms {
-		if f := &m.Compression.Forms[i]; f.Layer == layer {
+	for i := range c.Forms {
+		if f := &c.Forms[i]; f.Layer == layer {
 			return f
 		}
 	}
 	return nil
 }
 
-// a weightMatrix is one layer's weights: out*in numbers of the model's parameters.
+// attach hands the forms to the layers of net.
+func (c *Compression) attach(net *kernel.Net) {
+	for _, stack := range stacks(net) {
+		for i := range stack.layers {
+			stack.layers[i].Form = c.form(fmt.Sprintf("%s.%d", stack.name, i)).kernelForm()
+		}
+	}
+}
+
+// A stack is the encoder's or the decoder's layers.
+type stack struct {
+	name   string
+	layers []kernel.Layer
+}
+
+func stacks(n *kernel.Net) []stack { return []stack{{"encoder", n.Encoder}, {"decoder", n.Decoder}} }
+
+// A weightMatrix is one layer's weights: out*in numbers of the model's parameters.
 type weightMatrix struct {
 	layer   string
 	out, in int
@@ -101,10 +120,7 @@ type weightMatrix struct {
 
 // matrices lists the weights that may have a form, in the order of the layers.
 func (m *Model) matrices() (list []weightMatrix) {
-	for _, stack := range []struct {
-		name   string
-		layers []kernel.Layer
-	}{{"encoder", m.net.Encoder}, {"decoder", m.net.Decoder}} {
+	for _, stack := range stacks(m.net) {
 		for i, l := range stack.layers {
 			last := stack.name == "decoder" && i == len(stack.layers)-1
 			list = append(list, weightMatrix{fmt.Sprintf("%s.%d", stack.name, i), l.Out, l.In, m.params[l.W : l.W+l.In*l.Out], m.net.Groups(l, last)})
@@ -139,14 +155,7 @@ func (m *Model) validateForms() error {
 		}
 		next++
 	}
-	for _, stack := range []struct {
-		name   string
-		layers []kernel.Layer
-	}{{"encoder", m.net.Encoder}, {"decoder", m.net.Decoder}} {
-		for i := range stack.layers {
-			stack.layers[i].Form = m.form(fmt.Sprintf("%s.%d", stack.name, i)).kernelForm()
-		}
-	}
+	c.attach(m.net)
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (s *Scorer) latentName(member, latent int, name string) string {
 // componentBlame describes the component that a row belongs to: a group of training
 // rows, named by the columns in which it lies furthest from the others.
 func (m *Model) componentBlame(k int) Blame {
-	mix := m.Spec.mixtureOf(m.net, m.mixture)
+	mix := m.mixed()
 	rarity := math.Exp(-float64(mix.LogWeight(k)))
 	b := Blame{Column: fmt.Sprintf("group %d", k), Value: fmt.Sprintf("1 row in %.3g", rarity), Expected: "a common group", Deviation: math.NaN()}
 	if names := m.groupColumns(mix.At(k)); names != "" {

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-
-	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
 
 // The kinds of members.
@@ -131,11 +129,6 @@ func (m *Member) validateUsual(features, latents int) error {
 		return fmt.Errorf("%d names for %d latents", n, latents)
 	}
 	return nil
-}
-
-// mixtureOf lays out the mixture whose parameters are given.
-func (s *Spec) mixtureOf(net *kernel.Net, params []float32) *kernel.Mixture {
-	return &kernel.Mixture{Net: net, K: s.Mixture.Components, SD: s.Mixture.SD, Params: params}
 }
 
 // fuse is the score of a row in nats: the negative ELBO, or with several members

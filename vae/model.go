@@ -105,6 +105,22 @@ type Parts struct {
 	Compression *Compression // may be nil
 }
 
+// Net lays out the network with the forms of its weights.
+func (p *Parts) Net() *kernel.Net {
+	net := p.Spec.Net()
+	p.Compression.attach(net)
+	return net
+}
+
+// Mixed lays out the mixture over net, nil without one.
+func (p *Parts) Mixed(net *kernel.Net) *kernel.Mixture {
+	s := p.Spec.Mixture
+	if s == nil {
+		return nil
+	}
+	return &kernel.Mixture{Net: net, K: s.Components, SD: s.SD, Params: p.Mixture, Form: p.Compression.form(MemberMixture).kernelForm()}
+}
+
 // Assemble joins the parts of a model and makes its golden rows.
 func Assemble(p Parts) (*Model, error) {
 	m := &Model{Spec: p.Spec, Name: p.Name, params: p.Params, mixture: p.Mixture, Members: p.Members, Calibration: p.Calibration, Training: p.Training, Compression: p.Compression}
@@ -157,7 +173,7 @@ func (m *Model) prepare() error {
 	m.shift = m.Spec.shift()
 	m.plan = kernel.NewPlan(m.net, m.params, m.shift, level)
 	if m.Spec.Mixture != nil {
-		m.mix = kernel.NewMixturePlan(m.Spec.mixtureOf(m.net, m.mixture), m.shift, level)
+		m.mix = kernel.NewMixturePlan(m.mixed(), m.shift, level)
 	}
 	m.bf16 = sync.OnceValue(func() *kernel.Plan { return kernel.NewPlan(m.net, m.params, m.shift, kernel.BF16) })
 	return nil
@@ -195,7 +211,20 @@ func (m *Model) ID() string { return m.Name + "@" + m.digest[:12] }
 // Recalibrated returns a copy of m with another name and calibration; it has
 // another digest.
 func (m *Model) Recalibrated(name string, c *Calibration) (*Model, error) {
-	return Assemble(Parts{name, m.Spec, m.params, m.mixture, m.Members, c, m.Training, m.Compression})
+	p := m.Parts()
+	p.Name, p.Calibration = name, c
+	return Assemble(p)
+}
+
+// Parts returns what m is made of, which the caller must not change.
+func (m *Model) Parts() Parts {
+	return Parts{m.Name, m.Spec, m.params, m.mixture, m.Members, m.Calibration, m.Training, m.Compression}
+}
+
+// mixed lays out the mixture.
+func (m *Model) mixed() *kernel.Mixture {
+	p := m.Parts()
+	return p.Mixed(m.net)
 }
 
 // Size describes how large a model is.

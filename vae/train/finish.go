@@ -14,52 +14,62 @@ import (
 // joins the model.
 func (r *run) finish(warnings []string) (*vae.Model, error) {
 	s := &r.state
-	held := r.pool.evaluate(s.best, r.t.held, r.t.held.n)
-	parts := vae.Parts{Name: r.c.Name, Spec: *r.t.spec, Params: s.best, Members: []vae.Member{r.vaeMember(held.scores)}}
-	costs := [][]float32{r.withSuspects(held.scores, func(x *rows) []float32 { return r.pool.evaluate(s.best, x, x.n).scores })}
 	seen, err := r.trainSample()
 	if err != nil {
 		return nil, err
 	}
-	fit := r.pool.evaluate(s.best, seen, seen.n)
-	trained := [][]float32{fit.scores}
+	parts := vae.Parts{Name: r.c.Name, Spec: *r.t.spec, Params: s.best, Training: r.history(warnings)}
 	if r.c.Members > 1 {
 		sample, err := r.mixtureSample()
 		if err != nil {
 			return nil, err
 		}
 		parts.Spec.Mixture, parts.Mixture = r.fitMixture(sample, r.c.Components)
-		m, mixed, score := r.mixtureMember(parts.Spec.Mixture, parts.Mixture)
-		parts.Members = append(parts.Members, m)
-		costs, trained = append(costs, mixed), append(trained, score(seen))
 	}
-	if err := r.calibrate(&parts, costs, trained); err != nil {
-		return nil, err
-	}
-	tr, err := r.summary(&held, fit.recon, warnings)
-	if err != nil {
-		return nil, err
-	}
-	parts.Training = *tr
-	return vae.Assemble(parts)
+	return r.assemble(parts, seen, func(x *rows) evaluation { return r.pool.evaluate(s.best, x, x.n) })
 }
 
-// summary says how the model came to be.
-func (r *run) summary(held *evaluation, trainRecon float64, warnings []string) (*vae.Training, error) {
+// assemble describes the members of a model, calibrates them on the held-out rows
+// and on seen ones, and joins it all. evaluate is the autoencoder's.
+func (r *run) assemble(p vae.Parts, seen *rows, evaluate func(*rows) evaluation) (*vae.Model, error) {
+	held, fit := evaluate(r.t.held), evaluate(seen)
+	p.Members = []vae.Member{r.vaeMember(held.scores, evaluate)}
+	costs := [][]float32{r.withSuspects(held.scores, func(x *rows) []float32 { return evaluate(x).scores })}
+	trained := [][]float32{fit.scores}
+	if p.Spec.Mixture != nil {
+		m, mixed, score := r.mixtureMember(p.Mixed(r.net))
+		p.Members = append(p.Members, m)
+		costs, trained = append(costs, mixed), append(trained, score(seen))
+	}
+	if err := r.calibrate(&p, costs, trained); err != nil {
+		return nil, err
+	}
+	r.summary(&p.Training, &held, fit.recon)
+	return vae.Assemble(p)
+}
+
+// history says how the parameters came to be.
+func (r *run) history(warnings []string) vae.Training {
 	s := &r.state
-	tr := &vae.Training{Version: r.c.Version, Seed: r.c.Seed, Rows: r.t.trainN, HeldOut: int64(r.t.held.n),
+	tr := vae.Training{Version: r.c.Version, Seed: r.c.Seed, Rows: r.t.trainN, HeldOut: int64(r.t.held.n),
 		Steps: s.Step, BestStep: s.AtBest, Stopped: "steps", Batch: r.pool.batch, Optimizer: r.c.Optimizer.Name,
-		Rate: r.c.Rate, Schedule: r.c.Schedule.Name, Beta: *r.c.Beta, Curve: s.Curve,
-		HeldOutKL: round(held.kl), Warnings: warnings}
+		Rate: r.c.Rate, Schedule: r.c.Schedule.Name, Beta: *r.c.Beta, Curve: s.Curve, Warnings: warnings}
 	if s.Stopped {
 		tr.Stopped = "early"
 	}
+	r.t.split.report(&tr, r.c.Contamination)
+	return tr
+}
+
+// summary says how well the model fits.
+func (r *run) summary(tr *vae.Training, held *evaluation, trainRecon float64) {
+	tr.HeldOutKL = round(held.kl)
 	for _, n := range r.t.news[:r.t.held.n] {
 		held.recon += n / float64(r.t.held.n)
 	}
 	tr.HeldOutRecon = round(held.recon)
-	r.t.split.report(tr, r.c.Contamination)
 	tr.TrainRecon = round(trainRecon)
+	tr.LatentKL, tr.ActiveLatents, tr.Columns = nil, 0, nil
 	for _, kl := range held.perLatent {
 		tr.LatentKL = append(tr.LatentKL, round(kl))
 	}
@@ -68,11 +78,10 @@ func (r *run) summary(held *evaluation, trainRecon float64, warnings []string) (
 			tr.ActiveLatents++
 		}
 	}
-	if tr.ActiveLatents == 0 {
+	if tr.ActiveLatents == 0 && !slices.ContainsFunc(tr.Warnings, func(w string) bool { return strings.HasPrefix(w, "posterior collapse") }) {
 		tr.Warnings = append(tr.Warnings, "posterior collapse: no latent varies over the held-out rows, so KL says nothing; try a lower --beta, --free-bits 0.1 or --kl-warmup")
 	}
 	r.columnFits(tr, held.perFeature)
-	return tr, nil
 }
 
 // withSuspects adds to the costs of the held-out rows those of the held-out rows
@@ -101,9 +110,9 @@ func (r *run) usualRows(scores []float32, most int) *rows {
 }
 
 // vaeMember describes the autoencoder as a member, but for its tail.
-func (r *run) vaeMember(scores []float32) vae.Member {
+func (r *run) vaeMember(scores []float32, evaluate func(*rows) evaluation) vae.Member {
 	usual := r.usualRows(scores, maxHeldOut)
-	e := r.pool.evaluate(r.state.best, usual, usual.n)
+	e := evaluate(usual)
 	return vae.Member{Kind: vae.MemberVAE, Usual: rounded(e.perFeature), UsualKL: rounded(e.perLatent), DependsOn: r.dependsOn(usual)}
 }
 
@@ -121,8 +130,7 @@ const mixtureUsual = 2000
 
 // mixtureMember describes the mixture as a member, but for its tail, and returns
 // the costs of the held-out rows and what tells those of others.
-func (r *run) mixtureMember(spec *vae.MixtureSpec, params []float32) (vae.Member, []float32, func(*rows) []float32) {
-	mix := &kernel.Mixture{Net: r.net, K: spec.Components, SD: spec.SD, Params: params}
+func (r *run) mixtureMember(mix *kernel.Mixture) (vae.Member, []float32, func(*rows) []float32) {
 	plan := kernel.NewMixturePlan(mix, nil, r.pool.level)
 	net := kernel.NewPlan(r.net, r.state.best, nil, r.pool.level)
 	t, w := net.NewTile(), plan.NewTile()

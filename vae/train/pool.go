@@ -199,7 +199,13 @@ func (p *pool) evaluate(params []float32, r *rows, n int) evaluation {
 		}
 		parts[i] = m
 	})
-	total, mean := kernel.NewSums(p.net), make([]float64, p.net.Latent)
+	e.join(parts, p.net, n)
+	return e
+}
+
+// join makes means of what the tiles of n rows came to.
+func (e *evaluation) join(parts []moment, net *kernel.Net, n int) {
+	total, mean := kernel.NewSums(net), make([]float64, net.Latent)
 	for _, m := range parts {
 		total.Add(m.sums)
 		for l := range mean {
@@ -212,7 +218,6 @@ func (p *pool) evaluate(params []float32, r *rows, n int) evaluation {
 	}
 	e.perFeature, e.recon = means(total.Terms, n)
 	e.perLatent, e.kl = means(total.KL, n)
-	return e
 }
 
 // means divides sums over n rows, in place, and adds the results up.
