@@ -206,3 +206,12 @@ func (f *Form) validateRanges() error {
 	}
 	return nil
 }
+
+// LayerName returns the name of layer i of a network, counted from the encoder's
+// first, of which encoder layers are the encoder's.
+func LayerName(i, encoder int) string {
+	if i < encoder {
+		return fmt.Sprintf("encoder.%d", i)
+	}
+	return fmt.Sprintf("decoder.%d", i-encoder)
+}

@@ -208,6 +208,22 @@ func validName(s string) bool {
 // ID returns name@digest, as the column elbo_model has it.
 func (m *Model) ID() string { return m.Name + "@" + m.digest[:12] }
 
+// Digest returns the 64 hexadecimal digits of the model file's SHA-256.
+func (m *Model) Digest() string { return m.digest }
+
+// WithGate returns a copy of a compressed model that says how it compares with its
+// parent; it has another digest.
+func (m *Model) WithGate(g Gate) (*Model, error) {
+	if m.Compression == nil {
+		return nil, errors.New("a model that was not compressed has no gate")
+	}
+	p := m.Parts()
+	c := *m.Compression
+	c.Gate = g
+	p.Compression = &c
+	return Assemble(p)
+}
+
 // Recalibrated returns a copy of m with another name and calibration; it has
 // another digest.
 func (m *Model) Recalibrated(name string, c *Calibration) (*Model, error) {

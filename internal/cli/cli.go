@@ -188,7 +188,7 @@ func (a *app) root() *cobra.Command {
 		return &exitError{ExitUsage, fmt.Errorf("%w%s", err, flagHint(cmd, err))}
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(a.demo(), a.train(), a.score(), a.eval(), a.inspect(), a.calibrate(), a.bench(), a.runVerb(), a.check(),
+	root.AddCommand(a.demo(), a.train(), a.score(), a.eval(), a.inspect(), a.calibrate(), a.compress(), a.bench(), a.runVerb(), a.check(),
 		a.list(), a.schema(), a.verify(), a.version(), a.completion())
 	for _, c := range root.Commands() {
 		if args := c.Args; args != nil {

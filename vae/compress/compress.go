@@ -1,0 +1,162 @@
+// Package compress makes models smaller and faster and holds them to what their
+// parents said.
+//
+//	table, err := train.NewTable(ctx, train.Config{Seed: m.Training.Seed}, data, &m.Spec)
+//	small, err := compress.Run(ctx, m, table, rows, compress.Config{Blocks: 0.8, Precision: vae.Int8})
+//
+// Weights are taken out by least squares (see fit), layer by layer: the weights that
+// stay make up for those that go, on rows of the table. What people get wrong: a
+// pruned model is not trained again on its own loss, but fitted to its parent, since
+// it is the parent's alerts that have to be kept; and a model compressed on rows that
+// are unlike those that it will see is judged on the wrong rows.
+package compress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"gonum.org/v1/gonum/mat"
+
+	"github.com/elbo-stream/elbo/vae"
+	"github.com/elbo-stream/elbo/vae/train"
+)
+
+// Config says how to compress. What is zero is not done.
+type Config struct {
+	Name      string        // of the model; empty means its parent's
+	Neurons   float64       // share of each hidden layer's neurons to remove
+	Blocks    float64       // share of weights to prune in blocks of four outputs
+	Weights   float64       // share of weights to prune one by one
+	Precision vae.Precision // of the weights: int8, bf16 or empty
+	Workers   int           // 0 means 1; the result does not depend on it
+	Rules     Rules
+}
+
+// Recipe says in the words of the command line what is done.
+func (c Config) Recipe() string {
+	var words []string
+	add := func(format string, v float64) {
+		if v > 0 {
+			words = append(words, fmt.Sprintf(format, v))
+		}
+	}
+	add("--prune-neurons %g", c.Neurons)
+	add("--prune-blocks %g", c.Blocks)
+	add("--prune-weights %g", c.Weights)
+	if c.Precision != "" {
+		words = append(words, "--quantize "+string(c.Precision))
+	}
+	return strings.Join(words, " ")
+}
+
+// Validate reports everything that is wrong with the settings, joined.
+func (c Config) Validate() error {
+	var errs []error
+	share := func(name string, v float64) {
+		if !(v >= 0 && v < 1) {
+			errs = append(errs, fmt.Errorf("%s: %v, want a share from 0 to below 1", name, v))
+		}
+	}
+	share("prune_neurons", c.Neurons)
+	share("prune_blocks", c.Blocks)
+	share("prune_weights", c.Weights)
+	if c.Blocks > 0 && c.Weights > 0 {
+		errs = append(errs, errors.New("prune_blocks and prune_weights: a layer is pruned in one way or the other"))
+	}
+	if c.Precision != "" && c.Precision != vae.Int8 && c.Precision != vae.BF16 {
+		errs = append(errs, fmt.Errorf("quantize: %q, want int8 or bf16", string(c.Precision)))
+	}
+	return errors.Join(errs...)
+}
+
+// sampleRows is the most rows that layers are fitted to.
+const sampleRows = 8192
+
+// Run compresses m and compares the result with it on rows. A model that fails the
+// gate is returned all the same: its Compression says what it failed.
+func Run(ctx context.Context, m *vae.Model, t *train.Table, rows Rows, c Config) (*vae.Model, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	j, err := newJudge(m, rows, c.Rules)
+	if err != nil {
+		return nil, err
+	}
+	b := newBench(m, t)
+	return b.compress(ctx, c, j)
+}
+
+// A bench holds what all candidates of one parent share.
+type bench struct {
+	m    *vae.Model
+	t    *train.Table
+	x    *mat.Dense // encoder inputs of the rows that layers are fitted to
+	full *trace     // of the parent
+}
+
+func newBench(m *vae.Model, t *train.Table) *bench {
+	x, n := t.Inputs(sampleRows)
+	_, inputs := m.Spec.Inputs()
+	b := &bench{m: m, t: t, x: mat.NewDense(n, inputs, nil)}
+	raw := b.x.RawMatrix().Data
+	for i, v := range x {
+		raw[i] = float64(v)
+	}
+	p := m.Parts()
+	b.full = newWork(&p).run(b.x)
+	return b
+}
+
+// compress makes one candidate and judges it.
+func (b *bench) compress(ctx context.Context, c Config, j *judge) (*vae.Model, error) {
+	p := b.m.Parts()
+	w := newWork(&p)
+	if c.Neurons > 0 {
+		w.dropLatents(b.full)
+		if err := w.dropNeurons(b.full, c.Neurons); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	switch {
+	case c.Blocks > 0:
+		err = w.sparse(b.full, 1-c.Blocks, vae.Blocks, c.Workers)
+	case c.Weights > 0:
+		err = w.sparse(b.full, 1-c.Weights, vae.Weights, c.Workers)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	switch c.Precision {
+	case vae.BF16:
+		w.halves()
+	case vae.Int8:
+		w.bytes(b.full, func(int) bool { return true })
+	}
+	return b.finish(w, c, j)
+}
+
+// finish makes a model of the work and writes into it what the gate says.
+func (b *bench) finish(w *work, c Config, j *judge) (*vae.Model, error) {
+	p := b.m.Parts()
+	if c.Name != "" {
+		p.Name = c.Name
+	}
+	var forms []vae.Form
+	p.Spec, p.Params, forms = w.parts()
+	p.Compression = &vae.Compression{Parent: b.m.Name + "@" + b.m.Digest(), Recipe: c.Recipe(), Forms: forms}
+	m, err := b.t.Finish(p)
+	if err != nil {
+		return nil, err
+	}
+	g, err := j.gate(m)
+	if err != nil {
+		return nil, err
+	}
+	return m.WithGate(g)
+}
