@@ -128,6 +128,43 @@ func gemmIndexed(level Level, n int, a *gemmArgs) {
 	panic("kernel: no such kernel")
 }
 
+// gemmSparse runs the kernel for groups of n scalars with lists of their own.
+func gemmSparse(level Level, n int, a *gemmArgs) {
+	switch level {
+	case AVX2:
+		switch n {
+		case 1:
+			gemmAVX2xSparse1(a)
+			return
+		case 2:
+			gemmAVX2xSparse2(a)
+			return
+		case 3:
+			gemmAVX2xSparse3(a)
+			return
+		case 4:
+			gemmAVX2xSparse4(a)
+			return
+		}
+	case AVX512:
+		switch n {
+		case 1:
+			gemmAVX512xSparse1(a)
+			return
+		case 2:
+			gemmAVX512xSparse2(a)
+			return
+		case 3:
+			gemmAVX512xSparse3(a)
+			return
+		case 4:
+			gemmAVX512xSparse4(a)
+			return
+		}
+	}
+	panic("kernel: no such kernel")
+}
+
 // gemmPeak runs n rounds of independent chains and returns their operations.
 func gemmPeak(level Level, n int) float64 {
 	switch level {
@@ -181,6 +218,18 @@ func gemmAVX2xIndexed5(a *gemmArgs)
 func gemmAVX2xIndexed6(a *gemmArgs)
 
 //go:noescape
+func gemmAVX2xSparse1(a *gemmArgs)
+
+//go:noescape
+func gemmAVX2xSparse2(a *gemmArgs)
+
+//go:noescape
+func gemmAVX2xSparse3(a *gemmArgs)
+
+//go:noescape
+func gemmAVX2xSparse4(a *gemmArgs)
+
+//go:noescape
 func gemmAVX2xPeak(n int)
 
 //go:noescape
@@ -218,6 +267,18 @@ func gemmAVX512xIndexed5(a *gemmArgs)
 
 //go:noescape
 func gemmAVX512xIndexed6(a *gemmArgs)
+
+//go:noescape
+func gemmAVX512xSparse1(a *gemmArgs)
+
+//go:noescape
+func gemmAVX512xSparse2(a *gemmArgs)
+
+//go:noescape
+func gemmAVX512xSparse3(a *gemmArgs)
+
+//go:noescape
+func gemmAVX512xSparse4(a *gemmArgs)
 
 //go:noescape
 func gemmAVX512xPeak(n int)

@@ -21,7 +21,8 @@ import (
 // fields as their own variables; they check nothing, and groups must not be 0.
 type gemmArgs struct {
 	x, y, w, init unsafe.Pointer
-	index         unsafe.Pointer // indexed kernels: the uint32 k to visit, ascending
+	index         unsafe.Pointer // indexed kernels: the uint32 k to visit, ascending; sparse ones: each group's uint32 steps in x, one list after the other
+	counts        unsafe.Pointer // sparse kernels: the uint32 lengths of the groups' lists
 
 	k, groups, slices int
 	xk, xs, xg        int // step of x from k to k, slice to slice, group to group
@@ -37,7 +38,7 @@ type gemmArgs struct {
 	aheadW, aheadX int
 
 	//lint:ignore U1000 used by assembly
-	atX, atY, atW, atInit, left, groupY, groupInit, groupX, leftGroups uintptr // the kernel's own
+	atX, atY, atW, atInit, left, groupY, groupInit, groupX, leftGroups, atIndex, atCounts uintptr // the kernel's own
 }
 
 // lanes is the number of rows in a slice, tileSlices of slices in a tile.

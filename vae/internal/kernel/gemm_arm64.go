@@ -65,6 +65,28 @@ func gemmIndexed(level Level, n int, a *gemmArgs) {
 	panic("kernel: no such kernel")
 }
 
+// gemmSparse runs the kernel for groups of n scalars with lists of their own.
+func gemmSparse(level Level, n int, a *gemmArgs) {
+	switch level {
+	case NEON:
+		switch n {
+		case 1:
+			gemmNEONxSparse1(a)
+			return
+		case 2:
+			gemmNEONxSparse2(a)
+			return
+		case 3:
+			gemmNEONxSparse3(a)
+			return
+		case 4:
+			gemmNEONxSparse4(a)
+			return
+		}
+	}
+	panic("kernel: no such kernel")
+}
+
 // gemmPeak runs n rounds of independent chains and returns their operations.
 func gemmPeak(level Level, n int) float64 {
 	switch level {
@@ -110,6 +132,18 @@ func gemmNEONxIndexed5(a *gemmArgs)
 
 //go:noescape
 func gemmNEONxIndexed6(a *gemmArgs)
+
+//go:noescape
+func gemmNEONxSparse1(a *gemmArgs)
+
+//go:noescape
+func gemmNEONxSparse2(a *gemmArgs)
+
+//go:noescape
+func gemmNEONxSparse3(a *gemmArgs)
+
+//go:noescape
+func gemmNEONxSparse4(a *gemmArgs)
 
 //go:noescape
 func gemmNEONxPeak(n int)

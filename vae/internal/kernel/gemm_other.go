@@ -11,3 +11,5 @@ func gemmPeak(Level, int) float64 { panic("kernel: no assembly in this build") }
 func gemmRoundPairs(unsafe.Pointer, unsafe.Pointer, int, int) {
 	panic("kernel: no assembly in this build")
 }
+
+func gemmSparse(Level, int, *gemmArgs) { panic("kernel: no assembly in this build") }

@@ -35,13 +35,22 @@ func roundEven(v float64) float64 { return math.RoundToEven(v) }
 type matrix struct {
 	level Level
 	in    int
-	cols  *Packed // float32, or at BF16 pairs
+	// One of these is there.
+	cols   *Packed // float32, or at BF16 pairs
+	sparse *Sparse
 }
 
 // newMatrix lays out weights w [out][in] and biases b [out]. The inputs are those
 // that f ranges.
 func newMatrix(level Level, w, b []float32, in, out int, f *Form) *matrix {
-	return &matrix{level: level, in: in, cols: PackCols(level, w, b, in, out)}
+	m := &matrix{level: level, in: in}
+	block := ChooseBlock(w, in, out)
+	if block == 0 || level == BF16 {
+		m.cols = PackCols(level, w, b, in, out)
+	} else {
+		m.sparse = PackSparse(level, w, b, in, out, block)
+	}
+	return m
 }
 
 // prepare readies the inputs x of a tile for apply: what the form wants of them
@@ -56,6 +65,8 @@ func (m *matrix) prepare(t *layerInputs, x []float32, slices int) {
 // inputs that may differ from zero.
 func (m *matrix) apply(t *layerInputs, y, x []float32, active []uint32, act Activation, slices int) {
 	switch {
+	case m.sparse != nil:
+		m.sparse.Dense(y, x, act, slices)
 	case m.level == BF16:
 		m.cols.DensePairs(y, t.pairs, 0, m.cols.Groups(), act, slices)
 	case active != nil:

@@ -9,6 +9,8 @@ import "fmt"
 //	R8  wj   R9  wk   R10 xk     BX  xs             R12 3*xs
 //	DX  aheadW                   R13 aheadX, or x at k ahead if several slices
 //	R15 index                    R14, R15 short-lived otherwise
+//
+// Sparse kernels keep x of the slice in R13 and have no wj.
 type x86 struct {
 	text
 	reg    string // register name: Y or Z
@@ -17,6 +19,7 @@ type x86 struct {
 	unroll int
 	widths func(n int) []int // slices at once, most first, down to 1
 	bf16   bool
+	off    int // of the entry of a list within a round
 }
 
 func (g *x86) bytes() int { return 64 / g.vecs }
@@ -52,9 +55,9 @@ func amd64Files() error {
 	for i, g := range []*x86{avx2(), avx512(), bf16()} {
 		g.note("slope is leaky relu's below zero.")
 		g.WriteString("DATA slope<>(SB)/4, $0x3c23d70a\nGLOBL slope<>(SB), RODATA|NOPTR, $4\n\n")
-		for _, indexed := range families[i].kinds() {
-			for n := 1; n <= maxGroup; n++ {
-				g.kernel(families[i], n, indexed)
+		for _, of := range families[i].kinds() {
+			for n := 1; n <= of.most(); n++ {
+				g.kernel(families[i], n, of)
 			}
 		}
 		g.peak(families[i].prefix)
@@ -69,18 +72,24 @@ func amd64Files() error {
 }
 
 // kernel emits the function for n scalars.
-func (g *x86) kernel(of family, n int, indexed bool) {
+func (g *x86) kernel(in family, n int, of kind) {
 	f := fieldOf
-	g.function(of.name(n, indexed))
+	g.function(in.name(n, of))
 	g.p("MOVQ a+0(FP), AX")
 	for _, m := range [][2]string{{"w", "atW"}, {"y", "groupY"}, {"init", "groupInit"}, {"x", "groupX"}, {"groups", "leftGroups"}} {
 		g.p("MOVQ %s(AX), R14; MOVQ R14, %s(AX)", f(m[0]), f(m[1]))
 	}
 	g.p("MOVQ %s(AX), R8; MOVQ %s(AX), R9; MOVQ %s(AX), R10; MOVQ %s(AX), BX", f("wj"), f("wk"), f("xk"), f("xs"))
 	g.p("LEAQ (BX)(BX*2), R12; MOVQ %s(AX), DX", f("aheadW"))
+	if of == sparse {
+		g.p("MOVQ %s(AX), R14; MOVQ R14, %s(AX); MOVQ %s(AX), R14; MOVQ R14, %s(AX)", f("index"), f("atIndex"), f("counts"), f("atCounts"))
+	}
 	g.label("group")
 	for _, m := range [][2]string{{"groupX", "atX"}, {"groupY", "atY"}, {"groupInit", "atInit"}, {"slices", "left"}} {
 		g.p("MOVQ %s(AX), R14; MOVQ R14, %s(AX)", f(m[0]), f(m[1]))
+	}
+	if of == sparse {
+		g.p("MOVQ %s(AX), R14; MOVL (R14), R14; MOVQ R14, %s(AX)", f("atCounts"), f("k"))
 	}
 	widths := g.widths(n)
 	for i, s := range widths {
@@ -90,9 +99,13 @@ func (g *x86) kernel(of family, n int, indexed bool) {
 		}
 		g.label(fmt.Sprintf("wide%d", s))
 		g.p("CMPQ %s(AX), $%d; JLT %s", f("left"), s, next)
-		g.block(n, s, indexed)
+		g.block(n, s, of)
 	}
 	g.label("done")
+	if of == sparse {
+		g.p("MOVQ %s(AX), R14; IMULQ R14, R9; ADDQ R9, %s(AX); MOVQ %s(AX), R9", f("k"), f("atW"), f("wk"))
+		g.p("SHLQ $2, R14; ADDQ R14, %s(AX); ADDQ $4, %s(AX)", f("atIndex"), f("atCounts"))
+	}
 	for _, m := range [][2]string{{"wg", "atW"}, {"xg", "groupX"}, {"yg", "groupY"}, {"initg", "groupInit"}} {
 		g.p("MOVQ %s(AX), R14; ADDQ R14, %s(AX)", f(m[0]), f(m[1]))
 	}
@@ -101,20 +114,23 @@ func (g *x86) kernel(of family, n int, indexed bool) {
 }
 
 // block emits the product of n scalars with s slices.
-func (g *x86) block(n, s int, indexed bool) {
+func (g *x86) block(n, s int, of kind) {
 	f := fieldOf
 	name := func(l string) string { return fmt.Sprintf("%s%d", l, s) }
 	g.begin(n, s)
 	g.p("MOVQ %s(AX), SI; MOVQ %s(AX), DI; MOVQ %s(AX), CX", f("atX"), f("atW"), f("k"))
-	if indexed {
+	switch of {
+	case sparse:
+		g.sparseLoop(n, s)
+	case indexed:
 		g.p("MOVQ %s(AX), R15; TESTQ CX, CX; JZ %s; PCALIGN $32", f("index"), name("end"))
 		g.label(name("one"))
 		g.p("MOVL (R15), SI; MOVQ SI, DI; IMULQ R10, SI; IMULQ R9, DI")
 		g.p("ADDQ %s(AX), SI; ADDQ %s(AX), DI; ADDQ $4, R15", f("atX"), f("atW"))
 		g.p("LEAQ (DI)(R8*2), R11; ADDQ R8, R11")
-		g.step(n, s, false)
+		g.step(n, s, indexed)
 		g.p("DECQ CX; JNZ %s", name("one"))
-	} else {
+	default:
 		g.p("MOVQ %s(AX), R13", f("aheadX"))
 		if s > 1 {
 			g.p("ADDQ SI, R13")
@@ -123,14 +139,14 @@ func (g *x86) block(n, s int, indexed bool) {
 		g.p("SUBQ $%d, CX; JLT %s; PCALIGN $32", g.unroll, name("tail"))
 		g.label(name("loop"))
 		for range g.unroll {
-			g.step(n, s, true)
+			g.step(n, s, plain)
 			g.advance(n, s)
 		}
 		g.p("SUBQ $%d, CX; JGE %s", g.unroll, name("loop"))
 		g.label(name("tail"))
 		g.p("ADDQ $%d, CX; JLE %s", g.unroll, name("end"))
 		g.label(name("one"))
-		g.step(n, s, true)
+		g.step(n, s, plain)
 		g.advance(n, s)
 		g.p("DECQ CX; JNZ %s", name("one"))
 	}
@@ -144,6 +160,31 @@ func (g *x86) block(n, s int, indexed bool) {
 	g.p("ADDQ R14, %s(AX); ADDQ $%d, %s(AX)", f("atX"), 64*s, f("atY"))
 	g.p("SUBQ $%d, %s(AX); JMP wide%d", s, f("left"), s)
 }
+
+// sparseLoop emits the walk over a group's own list.
+func (g *x86) sparseLoop(n, s int) {
+	name := func(l string) string { return fmt.Sprintf("%s%d", l, s) }
+	g.p("MOVQ SI, R13; MOVQ %s(AX), R15", fieldOf("atIndex"))
+	g.p("SUBQ $%d, CX; JLT %s; PCALIGN $32", sparseUnroll, name("tail"))
+	g.label(name("loop"))
+	g.p("PREFETCHT0 (DI)(DX*1)")
+	for i := range sparseUnroll {
+		g.p("MOVL %d(R15), SI; ADDQ R13, SI", 4*i)
+		g.off = 4 * n * i
+		g.step(n, s, sparse)
+	}
+	g.p("ADDQ $%d, R15; ADDQ $%d, DI; SUBQ $%d, CX; JGE %s", 4*sparseUnroll, 4*n*sparseUnroll, sparseUnroll, name("loop"))
+	g.label(name("tail"))
+	g.off = 0
+	g.p("ADDQ $%d, CX; JLE %s", sparseUnroll, name("end"))
+	g.label(name("one"))
+	g.p("MOVL (R15), SI; ADDQ R13, SI; ADDQ $4, R15")
+	g.step(n, s, sparse)
+	g.p("ADDQ $%d, DI; DECQ CX; JNZ %s", 4*n, name("one"))
+}
+
+// sparseUnroll is how many entries of a list a round of the loop takes.
+const sparseUnroll = 4
 
 func (g *x86) advance(n, s int) {
 	g.p("ADDQ R10, SI; ADDQ R9, DI")
@@ -188,13 +229,16 @@ func (g *x86) xAt(v int) string {
 	return off + [4]string{"(SI)", "(SI)(BX*1)", "(SI)(BX*2)", "(SI)(R12*1)"}[v/g.vecs]
 }
 
-func (g *x86) wAt(j int) string {
+func (g *x86) wAt(j int, of kind) string {
+	if of == sparse {
+		return fmt.Sprintf("%d(DI)", g.off+4*j)
+	}
 	return [6]string{"(DI)", "(DI)(R8*1)", "(DI)(R8*2)", "(R11)", "(R11)(R8*1)", "(R11)(R8*2)"}[j]
 }
 
 // step emits one k.
-func (g *x86) step(n, s int, prefetch bool) {
-	if prefetch {
+func (g *x86) step(n, s int, of kind) {
+	if of == plain {
 		g.p("PREFETCHT0 (DI)(DX*1)")
 		if s == 1 {
 			g.p("PREFETCHT0 (SI)(R13*1)")
@@ -212,7 +256,7 @@ func (g *x86) step(n, s int, prefetch bool) {
 		}
 		for j := range n {
 			w := g.r(vecs + j%(free-vecs))
-			g.p("VBROADCASTSS %s, %s", g.wAt(j), w)
+			g.p("VBROADCASTSS %s, %s", g.wAt(j, of), w)
 			for v := range vecs {
 				g.fma(w, g.r(v), g.acc(s, j, v))
 			}
@@ -220,7 +264,7 @@ func (g *x86) step(n, s int, prefetch bool) {
 		return
 	}
 	for j := range n { // hold the scalars, stream x
-		g.p("VBROADCASTSS %s, %s", g.wAt(j), g.r(j))
+		g.p("VBROADCASTSS %s, %s", g.wAt(j, of), g.r(j))
 	}
 	for v := range vecs {
 		x := g.r(n + v%(free-n))

@@ -27,9 +27,9 @@ func armWidths(n int) []int {
 func arm64Files() error {
 	g := &arm{}
 	neon := family{"NEON", "gemmNEONx", true}
-	for _, indexed := range neon.kinds() {
-		for n := 1; n <= maxGroup; n++ {
-			g.kernel(neon, n, indexed)
+	for _, of := range neon.kinds() {
+		for n := 1; n <= of.most(); n++ {
+			g.kernel(neon, n, of)
 		}
 	}
 	g.peak(neon.prefix)
@@ -53,8 +53,8 @@ func (g *arm) add(field, to string) {
 }
 
 // kernel emits the function for n scalars.
-func (g *arm) kernel(of family, n int, indexed bool) {
-	g.function(of.name(n, indexed))
+func (g *arm) kernel(in family, n int, of kind) {
+	g.function(in.name(n, of))
 	g.p("MOVD a+0(FP), R0")
 	for _, m := range [][2]string{{"w", "atW"}, {"y", "groupY"}, {"init", "groupInit"}, {"x", "groupX"}, {"groups", "leftGroups"}} {
 		g.load(m[0], "R14")
@@ -63,7 +63,18 @@ func (g *arm) kernel(of family, n int, indexed bool) {
 	g.load("wk", "R10")
 	g.load("xk", "R11")
 	g.load("xs", "R12")
+	if of == sparse {
+		for _, m := range [][2]string{{"index", "atIndex"}, {"counts", "atCounts"}} {
+			g.load(m[0], "R14")
+			g.store("R14", m[1])
+		}
+	}
 	g.label("group")
+	if of == sparse {
+		g.load("atCounts", "R14")
+		g.p("MOVWU (R14), R14")
+		g.store("R14", "k")
+	}
 	for _, m := range [][2]string{{"groupX", "atX"}, {"groupY", "atY"}, {"groupInit", "atInit"}, {"slices", "left"}} {
 		g.load(m[0], "R14")
 		g.store("R14", m[1])
@@ -82,9 +93,22 @@ func (g *arm) kernel(of family, n int, indexed bool) {
 		g.label(fmt.Sprintf("wide%d", s))
 		g.load("left", "R14")
 		g.p("CMP $%d, R14; BLT %s", s, next)
-		g.block(n, s, indexed)
+		g.block(n, s, of)
 	}
 	g.label("done")
+	if of == sparse {
+		g.p("MOVD $4, R14")
+		g.load("atCounts", "R15")
+		g.p("ADD R14, R15")
+		g.store("R15", "atCounts")
+		g.load("k", "R14")
+		g.load("atW", "R15")
+		g.p("MADD R10, R15, R14, R15")
+		g.store("R15", "atW")
+		g.load("atIndex", "R15")
+		g.p("ADD R14<<2, R15")
+		g.store("R15", "atIndex")
+	}
 	for _, m := range [][2]string{{"wg", "atW"}, {"xg", "groupX"}, {"yg", "groupY"}, {"initg", "groupInit"}} {
 		g.add(m[0], m[1])
 	}
@@ -96,19 +120,27 @@ func (g *arm) kernel(of family, n int, indexed bool) {
 }
 
 // block emits the product of n scalars with s slices.
-func (g *arm) block(n, s int, indexed bool) {
+func (g *arm) block(n, s int, of kind) {
 	name := func(l string) string { return fmt.Sprintf("%s%d", l, s) }
 	g.begin(n, s)
 	g.load("atX", "R1")
 	g.load("k", "R2")
 	g.p("CBZ R2, %s", name("end"))
-	if indexed {
+	switch of {
+	case sparse:
+		g.load("atIndex", "R21")
+		g.p("MOVD R1, R22; MOVD $0, R9")
+		g.label(name("loop"))
+		g.p("MOVWU.P 4(R21), R14; ADD R22, R14, R1")
+		g.step(n, s)
+		g.p("ADD R10, R9")
+	case indexed:
 		g.load("index", "R21")
 		g.p("MOVD R1, R22")
 		g.label(name("loop"))
 		g.p("MOVWU.P 4(R21), R14; MUL R10, R14, R9; MADD R11, R22, R14, R1")
 		g.step(n, s)
-	} else {
+	default:
 		g.p("MOVD $0, R9")
 		g.label(name("loop"))
 		g.step(n, s)

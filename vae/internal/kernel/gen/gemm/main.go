@@ -42,27 +42,41 @@ func (t *text) function(name string) {
 	fmt.Fprintf(t, "TEXT ·%s(SB), NOSPLIT, $0-8\n", name)
 }
 
+// A kind is a way to walk over k.
+type kind int
+
+const (
+	plain   kind = iota // all k, one after the other
+	indexed             // the k of one list, the same for all groups
+	sparse              // each group has its own list, and its scalars stand in that order
+)
+
 // A family is a set of functions that a level has for n = 1..maxGroup.
 type family struct {
-	level   string // as the constant of the package
-	prefix  string // of the functions' names
-	indexed bool   // has indexed ones too
+	level  string // as the constant of the package
+	prefix string // of the functions' names
+	all    bool   // has all kinds, not only the plain one
 }
 
 // name is that of the function for n scalars.
-func (f family) name(n int, indexed bool) string {
-	if indexed {
-		return fmt.Sprintf("%sIndexed%d", f.prefix, n)
-	}
-	return fmt.Sprintf("%s%d", f.prefix, n)
+func (f family) name(n int, of kind) string {
+	return fmt.Sprintf("%s%s%d", f.prefix, [...]string{"", "Indexed", "Sparse"}[of], n)
 }
 
-// kinds lists what the family has: false for plain functions, true for indexed.
-func (f family) kinds() []bool {
-	if f.indexed {
-		return []bool{false, true}
+// kinds lists what the family has.
+func (f family) kinds() []kind {
+	if f.all {
+		return []kind{plain, indexed, sparse}
 	}
-	return []bool{false}
+	return []kind{plain}
+}
+
+// most is the most scalars that a kind takes at once.
+func (k kind) most() int {
+	if k == sparse {
+		return 4
+	}
+	return maxGroup
 }
 
 func main() {
@@ -79,18 +93,20 @@ func dispatch(file string, amd64 bool, families []family, peaks map[string]strin
 	var b strings.Builder
 	fmt.Fprintf(&b, "%spackage kernel\n\nimport \"unsafe\"\n", header)
 	b.WriteString("\n// gemm runs the kernel for n scalars; a.index chooses the indexed one.\nfunc gemm(level Level, n int, a *gemmArgs) {\n\tif a.index != nil {\n\t\tgemmIndexed(level, n, a)\n\t\treturn\n\t}\n")
-	pick(&b, families, false)
+	pick(&b, families, plain)
 	b.WriteString("}\n\nfunc gemmIndexed(level Level, n int, a *gemmArgs) {\n")
-	pick(&b, families, true)
+	pick(&b, families, indexed)
+	b.WriteString("}\n\n// gemmSparse runs the kernel for groups of n scalars with lists of their own.\nfunc gemmSparse(level Level, n int, a *gemmArgs) {\n")
+	pick(&b, families, sparse)
 	b.WriteString("}\n\n// gemmPeak runs n rounds of independent chains and returns their operations.\nfunc gemmPeak(level Level, n int) float64 {\n\tswitch level {\n")
 	for _, f := range families {
 		fmt.Fprintf(&b, "\tcase %s:\n\t\t%sPeak(n)\n\t\treturn %s * float64(n)\n", f.level, f.prefix, peaks[f.level])
 	}
 	b.WriteString("\t}\n\tpanic(\"kernel: no such kernel\")\n}\n")
 	for _, f := range families {
-		for _, indexed := range f.kinds() {
-			for n := 1; n <= maxGroup; n++ {
-				fmt.Fprintf(&b, "\n//go:noescape\nfunc %s(a *gemmArgs)\n", f.name(n, indexed))
+		for _, of := range f.kinds() {
+			for n := 1; n <= of.most(); n++ {
+				fmt.Fprintf(&b, "\n//go:noescape\nfunc %s(a *gemmArgs)\n", f.name(n, of))
 			}
 		}
 		fmt.Fprintf(&b, "\n//go:noescape\nfunc %sPeak(n int)\n", f.prefix)
@@ -108,15 +124,15 @@ func dispatch(file string, amd64 bool, families []family, peaks map[string]strin
 	return os.WriteFile(file, src, 0o644)
 }
 
-func pick(b *strings.Builder, families []family, indexed bool) {
+func pick(b *strings.Builder, families []family, of kind) {
 	b.WriteString("\tswitch level {\n")
 	for _, f := range families {
-		if indexed && !f.indexed {
+		if of != plain && !f.all {
 			continue
 		}
 		fmt.Fprintf(b, "\tcase %s:\n\t\tswitch n {\n", f.level)
-		for n := 1; n <= maxGroup; n++ {
-			fmt.Fprintf(b, "\t\tcase %d:\n\t\t\t%s(a)\n\t\t\treturn\n", n, f.name(n, indexed))
+		for n := 1; n <= of.most(); n++ {
+			fmt.Fprintf(b, "\t\tcase %d:\n\t\t\t%s(a)\n\t\t\treturn\n", n, f.name(n, of))
 		}
 		b.WriteString("\t\t}\n")
 	}
