@@ -174,6 +174,9 @@ func (m *Model) prepare() error {
 	m.plan = kernel.NewPlan(m.net, m.params, m.shift, level)
 	if m.Spec.Mixture != nil {
 		m.mix = kernel.NewMixturePlan(m.mixed(), m.shift, level)
+		if m.mix.TilesOnly() {
+			m.plan.TilesOnly()
+		}
 	}
 	m.bf16 = sync.OnceValue(func() *kernel.Plan { return kernel.NewPlan(m.net, m.params, m.shift, kernel.BF16) })
 	return nil

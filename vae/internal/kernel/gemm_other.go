@@ -13,3 +13,11 @@ func gemmRoundPairs(unsafe.Pointer, unsafe.Pointer, int, int) {
 }
 
 func gemmSparse(Level, int, *gemmArgs) { panic("kernel: no assembly in this build") }
+
+func multiplyBytes(byteSet, int, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, int, int, int) {
+	panic("kernel: no assembly in this build")
+}
+
+func nativeQuantize(Level, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, unsafe.Pointer, int, int) bool {
+	return false
+}

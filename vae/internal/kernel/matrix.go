@@ -38,12 +38,19 @@ type matrix struct {
 	// One of these is there.
 	cols   *Packed // float32, or at BF16 pairs
 	sparse *Sparse
+	bytes  *Quantized
+	// Of an int8 layer's inputs: see QuantizeQuads.
+	inverse, zero []float32
 }
 
 // newMatrix lays out weights w [out][in] and biases b [out]. The inputs are those
 // that f ranges.
 func newMatrix(level Level, w, b []float32, in, out int, f *Form) *matrix {
 	m := &matrix{level: level, in: in}
+	if f.Bytes() {
+		m.pack(f, w, b, out)
+		return m
+	}
 	block := ChooseBlock(w, in, out)
 	if block == 0 || level == BF16 {
 		m.cols = PackCols(level, w, b, in, out)
@@ -53,10 +60,31 @@ func newMatrix(level Level, w, b []float32, in, out int, f *Form) *matrix {
 	return m
 }
 
+// pack makes an int8 layer.
+func (m *matrix) pack(f *Form, w, b []float32, out int) {
+	whole, offset := make([]int8, len(w)), make([]float32, out)
+	for o := range out {
+		sum := float64(b[o])
+		for k := range m.in {
+			q := f.Whole(w[o*m.in+k], o, k)
+			whole[o*m.in+k] = q
+			sum += float64(q) * float64(f.Scale[o]) / float64(f.Step[k]) * float64(f.Low[k])
+		}
+		offset[o] = float32(sum)
+	}
+	m.bytes = PackBytes(m.level, whole, f.Scale, offset, m.in, out)
+	for k, step := range f.Step {
+		m.inverse, m.zero = append(m.inverse, float32(1/float64(step))), append(m.zero, float32(-float64(f.Low[k])/float64(step)))
+	}
+}
+
 // prepare readies the inputs x of a tile for apply: what the form wants of them
 // is left in t. It serves all matrices that are runs of one layer's outputs.
 func (m *matrix) prepare(t *layerInputs, x []float32, slices int) {
-	if m.level == BF16 {
+	switch {
+	case m.bytes != nil:
+		QuantizeQuads(m.level, t.quads, x, m.inverse, m.zero, slices)
+	case m.cols != nil && m.level == BF16:
 		RoundPairs(BF16, t.pairs, x, m.in, slices)
 	}
 }
@@ -65,6 +93,8 @@ func (m *matrix) prepare(t *layerInputs, x []float32, slices int) {
 // inputs that may differ from zero.
 func (m *matrix) apply(t *layerInputs, y, x []float32, active []uint32, act Activation, slices int) {
 	switch {
+	case m.bytes != nil:
+		m.bytes.Dense(y, t.quads, act, slices)
 	case m.sparse != nil:
 		m.sparse.Dense(y, x, act, slices)
 	case m.level == BF16:
@@ -79,12 +109,16 @@ func (m *matrix) apply(t *layerInputs, y, x []float32, active []uint32, act Acti
 // layerInputs is the memory for a layer's inputs in the forms that matrices want.
 type layerInputs struct {
 	pairs []uint32 // [Pairs(most inputs of a layer)][Rows]; BF16 only
+	quads []uint32 // [Quads(most inputs of an int8 layer)][Rows]
 }
 
 // room makes sure that t holds what m wants.
 func (t *layerInputs) room(m *matrix) {
-	if n := Pairs(m.in) * Rows; m.level == BF16 && len(t.pairs) < n {
+	if n := Pairs(m.in) * Rows; m.cols != nil && m.level == BF16 && len(t.pairs) < n {
 		t.pairs = aligned[uint32](n)
+	}
+	if n := Quads(m.in) * Rows; m.bytes != nil && len(t.quads) < n {
+		t.quads = aligned[uint32](n)
 	}
 }
 
@@ -94,4 +128,17 @@ func (f *Form) outputs(from, to int) *Form {
 		return f
 	}
 	return &Form{Scale: f.Scale[from:to], Low: f.Low, Step: f.Step}
+}
+
+// moved is the form of an int8 layer whose features are shifted; indicators, which
+// follow them, are not.
+func (f *Form) moved(shift []float32) *Form {
+	if !f.Bytes() {
+		return f
+	}
+	out := &Form{Scale: f.Scale, Low: append([]float32(nil), f.Low...), Step: f.Step}
+	for j, s := range shift {
+		out.Low[j] += s
+	}
+	return out
 }

@@ -64,7 +64,10 @@ func NewMixturePlan(m *Mixture, shift []float32, level Level) *MixturePlan {
 		}
 		b[k] = float32(bias)
 	}
-	p.matrix, p.panels = newMatrix(p.level, w, b, n.Inputs, m.K, p.slopeForm()), PackPanels(p.level, w, b, n.Inputs, m.K)
+	p.matrix = newMatrix(p.level, w, b, n.Inputs, m.K, p.slopeForm())
+	if p.matrix.bytes == nil {
+		p.panels = PackPanels(p.level, w, b, n.Inputs, m.K)
+	}
 	p.gaps = PackCols(p.level, gap, make([]float32, m.K), n.Features, m.K)
 	for _, block := range n.Blocks {
 		for j := block.From; j < block.From+block.N; j++ {
@@ -134,6 +137,9 @@ func (p *MixturePlan) taken(kind HeadKind, j int, v float64) float64 {
 	}
 	return 0
 }
+
+// TilesOnly says whether the plan reads tiles only, not rows in row-major order.
+func (p *MixturePlan) TilesOnly() bool { return p.panels == nil }
 
 // A MixtureTile is the working memory of one worker for a MixturePlan.
 type MixtureTile struct {

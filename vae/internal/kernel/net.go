@@ -72,6 +72,18 @@ func (n *Net) MACs() int {
 	return total
 }
 
+// bytes says whether any layer has int8 weights.
+func (n *Net) bytes() bool {
+	for _, stack := range [][]Layer{n.Encoder, n.Decoder} {
+		for _, l := range stack {
+			if l.Form.Bytes() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Groups returns the runs of at most four outputs of a layer that share their
 // inputs where weights are pruned in blocks. Those of the decoder's last layer end
 // where a run of one likelihood ends.

@@ -51,20 +51,29 @@ const fewRows = 12
 // and everywhere when OutAct is not Identity. The cells that are missing hold
 // their shift.
 func NewPlan(n *Net, params, shift []float32, level Level) *Plan {
+	var first *Form
 	if shift != nil {
 		params = n.shifted(params, shift)
+		first = n.Encoder[0].Form.moved(shift)
 	}
 	p := &Plan{net: n, level: level, weight: make([]float32, n.Features+Lanes),
 		constant: make([]float64, n.Features), presence: make([]float64, n.Features)}
+	p.few = level != BF16 && !n.bytes()
 	widest := max(n.Inputs, n.Features)
 	pack := func(layers []Layer) (out []planLayer) {
 		for _, l := range layers {
+			if first != nil {
+				l.Form, first = first, nil
+			}
 			pl := planLayer{out: l.Out, act: l.Act}
 			if l.Act == ReLU || l.Act == Leaky {
 				pl.act, pl.fused = Identity, l.Act
 			}
 			w, b := params[l.W:l.W+l.In*l.Out], params[l.B:l.B+l.Out]
-			pl.matrix, pl.panels = newMatrix(level, w, b, l.In, l.Out, l.Form), PackPanels(level, w, b, l.In, l.Out)
+			pl.matrix = newMatrix(level, w, b, l.In, l.Out, l.Form)
+			if p.few {
+				pl.panels = PackPanels(level, w, b, l.In, l.Out)
+			}
 			widest = max(widest, l.Out)
 			out = append(out, pl)
 		}
@@ -74,12 +83,13 @@ func NewPlan(n *Net, params, shift []float32, level Level) *Plan {
 	p.encoder, p.decoder = pack(n.Encoder), pack(n.Decoder[:last])
 	l := n.Decoder[last]
 	w, b := params[l.W:l.W+l.In*l.Out], params[l.B:l.B+l.Out]
-	p.outputs = PackPanels(level, w, b, l.In, l.Out)
+	if p.few {
+		p.outputs = PackPanels(level, w, b, l.In, l.Out)
+	}
 	for _, run := range headRuns(n.Blocks) {
 		run.matrix = newMatrix(level, w[run.from*l.In:(run.from+run.n)*l.In], b[run.from:run.from+run.n], l.In, run.n, l.Form.outputs(run.from, run.from+run.n))
 		p.heads = append(p.heads, run)
 	}
-	p.few = level != BF16
 	p.stride = whole(widest+Lanes-1) + Lanes
 	p.fixCosts(params)
 	return p
@@ -149,6 +159,10 @@ func (p *Plan) fixCosts(params []float32) {
 		p.complete += b.Present
 	}
 }
+
+// TilesOnly makes the plan lay out even a few rows as a tile, for others that read
+// it. It must be called before NewTile.
+func (p *Plan) TilesOnly() { p.few = false }
 
 // Level returns the level that the plan is for.
 func (p *Plan) Level() Level { return p.level }

@@ -107,7 +107,9 @@ func (s *Sparse) Level() Level { return s.level }
 func (s *Sparse) Groups() int { return len(s.counts) }
 
 // Span returns the neurons [from, to) that the groups [g0, g1) cover.
-func (s *Sparse) Span(g0, g1 int) (from, to int) { return min(g0*s.block, s.Out), min(g1*s.block, s.Out) }
+func (s *Sparse) Span(g0, g1 int) (from, to int) {
+	return min(g0*s.block, s.Out), min(g1*s.block, s.Out)
+}
 
 // Density returns the share of all weights that is multiplied.
 func (s *Sparse) Density() float64 { return float64(len(s.w)) / float64(max(s.In*s.Out, 1)) }

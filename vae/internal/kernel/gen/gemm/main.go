@@ -82,6 +82,7 @@ func (k kind) most() int {
 func main() {
 	check(amd64Files())
 	check(arm64Files())
+	check(byteFiles())
 }
 
 func (t *text) write(file string) error {
