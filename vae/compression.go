@@ -3,6 +3,7 @@ package vae
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
 )
@@ -47,9 +48,11 @@ type Form struct {
 	Layer     string    `json:"layer"`     // encoder.0 and so on, decoder.0 and so on, or mixture
 	Precision Precision `json:"precision"` // float32, bf16 or int8
 	Pattern   Pattern   `json:"pattern"`
+	// WeightsOnly says that only the weights are int8: they are multiplied as float32.
+	WeightsOnly bool `json:"weights_only,omitempty"`
 	// Scale, Low and Step belong to int8: the scale of each output's weights, and for
 	// each input the value of byte 0 and of a byte's step. Low and Step are bfloat16
-	// numbers.
+	// numbers; weights alone have none.
 	Scale []float32 `json:"-"`
 	Low   []float32 `json:"-"`
 	Step  []float32 `json:"-"`
@@ -70,12 +73,34 @@ const (
 // inputs, whose products are summed exactly. It is a layer's, never a Scorer's.
 const Int8 Precision = "int8"
 
+// bytes says whether inputs are bytes too.
+func (f *Form) bytes() bool { return f != nil && f.Precision == Int8 && !f.WeightsOnly }
+
 // kernelForm returns what the kernels want to know, nil for float32.
 func (f *Form) kernelForm() *kernel.Form {
-	if f == nil || f.Precision != Int8 {
+	if !f.bytes() {
 		return nil
 	}
 	return &kernel.Form{Scale: f.Scale, Low: f.Low, Step: f.Step}
+}
+
+// Whole returns the whole number from -127 to 127 that weight k of output o of an int8
+// layer stands for.
+func (f *Form) Whole(w float32, o, k int) int8 {
+	v := float64(w) / float64(f.Scale[o])
+	if f.bytes() {
+		v *= float64(f.Step[k])
+	}
+	return int8(min(max(math.RoundToEven(v), -127), 127))
+}
+
+// Weight is the inverse of Whole.
+func (f *Form) Weight(q int8, o, k int) float32 {
+	v := float64(q) * float64(f.Scale[o])
+	if f.bytes() {
+		v /= float64(f.Step[k])
+	}
+	return float32(v)
 }
 
 // form returns the form of a layer, nil for plain float32.
@@ -175,16 +200,19 @@ func (f *Form) validate(of weightMatrix) error {
 	default:
 		return fmt.Errorf("unknown precision %q (float32, bf16 or int8)", string(f.Precision))
 	}
-	if len(f.Scale) != of.out || len(f.Low) != of.in || len(f.Step) != of.in {
+	ranges := of.in
+	if f.WeightsOnly {
+		ranges = 0
+	}
+	if len(f.Scale) != of.out || len(f.Low) != ranges || len(f.Step) != ranges {
 		return fmt.Errorf("%d scales and %d and %d ranges for %d outputs and %d inputs", len(f.Scale), len(f.Low), len(f.Step), of.out, of.in)
 	}
 	if err := f.validateRanges(); err != nil {
 		return err
 	}
-	k := f.kernelForm()
 	for o := range of.out {
 		for i, w := range of.w[o*of.in : (o+1)*of.in] {
-			if k.Weight(k.Whole(w, o, i), o, i) != w {
+			if f.Weight(f.Whole(w, o, i), o, i) != w {
 				return fmt.Errorf("weight %v of output %d and input %d is no multiple of its scale", w, o, i)
 			}
 		}

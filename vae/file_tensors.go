@@ -16,7 +16,8 @@ import (
 // is dense: [out][in] of F32, BF16 or I8. Otherwise LAYER.weight.mask has a bit for
 // each weight, row after row, or for each block, group of outputs after group and
 // input after input; and LAYER.weight the numbers whose bits are set, block after
-// block. An I8 matrix has LAYER.scale, LAYER.low and LAYER.step besides; see Form.
+// block. An I8 matrix has LAYER.scale besides, and with inputs of bytes LAYER.low and
+// LAYER.step; see Form.
 
 // A tensor is one tensor of the file.
 type tensor struct {
@@ -65,7 +66,7 @@ func (f *Form) tensors(of weightMatrix, name string) []tensor {
 		w := of.w[o*of.in+k]
 		switch f.Precision {
 		case Int8:
-			list[0].data = append(list[0].data, byte(f.kernelForm().Whole(w, o, k)))
+			list[0].data = append(list[0].data, byte(f.Whole(w, o, k)))
 		case BF16:
 			list[0].data = binary.LittleEndian.AppendUint16(list[0].data, uint16(math.Float32bits(w)>>16))
 		default:
@@ -77,8 +78,11 @@ func (f *Form) tensors(of weightMatrix, name string) []tensor {
 	}
 	if f.Precision == Int8 {
 		layer := strings.TrimSuffix(strings.TrimSuffix(name, ".weight"), ".at")
-		list = append(list, tensor{layer + ".scale", "F32", []int{of.out}, putFloats(nil, f.Scale)},
-			tensor{layer + ".low", "BF16", []int{of.in}, putBF16(f.Low)}, tensor{layer + ".step", "BF16", []int{of.in}, putBF16(f.Step)})
+		list = append(list, tensor{layer + ".scale", "F32", []int{of.out}, putFloats(nil, f.Scale)})
+	}
+	if f.bytes() {
+		layer := strings.TrimSuffix(strings.TrimSuffix(name, ".weight"), ".at")
+		list = append(list, tensor{layer + ".low", "BF16", []int{of.in}, putBF16(f.Low)}, tensor{layer + ".step", "BF16", []int{of.in}, putBF16(f.Step)})
 	}
 	return list
 }
@@ -322,7 +326,7 @@ func (f *Form) read(r *tensorReader, of weightMatrix, name string) error {
 			if int8(b[at]) == math.MinInt8 {
 				return fmt.Errorf("tensor %q: -128 is no weight", name)
 			}
-			*w = f.kernelForm().Weight(int8(b[at]), o, k)
+			*w = f.Weight(int8(b[at]), o, k)
 		case BF16:
 			*w = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b[2*at:])) << 16)
 		default:
@@ -365,6 +369,11 @@ func (f *Form) readScales(r *tensorReader, of weightMatrix, layer string) error 
 	if err != nil {
 		return err
 	}
+	f.Scale = make([]float32, of.out)
+	readFloats(scale, f.Scale)
+	if f.WeightsOnly {
+		return f.validateRanges()
+	}
 	low, err := r.take(layer+".low", "BF16", of.in)
 	if err != nil {
 		return err
@@ -373,8 +382,6 @@ func (f *Form) readScales(r *tensorReader, of weightMatrix, layer string) error 
 	if err != nil {
 		return err
 	}
-	f.Scale = make([]float32, of.out)
-	readFloats(scale, f.Scale)
 	f.Low, f.Step = bf16s(low), bf16s(step)
 	return f.validateRanges()
 }

@@ -132,23 +132,36 @@ func (b *bench) compress(ctx context.Context, c Config, j *judge) (*vae.Model, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	mix := newMixture(&p)
 	switch c.Precision {
 	case vae.BF16:
 		w.halves()
+		if mix != nil {
+			mix.halves()
+		}
 	case vae.Int8:
 		w.bytes(b.full, func(int) bool { return true })
+		if mix != nil {
+			mix.bytes(b.x)
+		}
 	}
-	return b.finish(w, c, j)
+	return b.finish(w, mix, c, j)
 }
 
 // finish makes a model of the work and writes into it what the gate says.
-func (b *bench) finish(w *work, c Config, j *judge) (*vae.Model, error) {
+func (b *bench) finish(w *work, mix *mixture, c Config, j *judge) (*vae.Model, error) {
 	p := b.m.Parts()
 	if c.Name != "" {
 		p.Name = c.Name
 	}
 	var forms []vae.Form
 	p.Spec, p.Params, forms = w.parts()
+	if mix != nil {
+		p.Mixture, p.Spec.Mixture = mix.params, &mix.spec
+		if mix.form.Precision != "" {
+			forms = append(forms, mix.form)
+		}
+	}
 	p.Compression = &vae.Compression{Parent: b.m.Name + "@" + b.m.Digest(), Recipe: c.Recipe(), Forms: forms}
 	m, err := b.t.Finish(p)
 	if err != nil {

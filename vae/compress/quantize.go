@@ -32,12 +32,20 @@ func (w *work) bytes(full *trace, pick func(i int) bool) {
 func nonNegative(a kernel.Activation) bool { return a == kernel.ReLU || a == kernel.Sigmoid }
 
 // quantize gives the layer's weights the form int8; its inputs x tell their ranges.
+// Weights that sparse kernels multiply stay float32 to them, which is as fast.
 func (l *layer) quantize(x *mat.Dense, fromZero bool) {
 	pattern := l.form.Pattern
 	if pattern == "" {
 		pattern = vae.Dense
 	}
-	f := vae.Form{Precision: vae.Int8, Pattern: pattern, Scale: make([]float32, l.out), Low: make([]float32, l.in), Step: make([]float32, l.in)}
+	f := vae.Form{Precision: vae.Int8, Pattern: pattern, Scale: make([]float32, l.out)}
+	if pattern != vae.Dense && kernel.ChooseBlock(l.w, l.in, l.out) != 0 {
+		f.WeightsOnly = true
+		quantizeRows(&f, l.w, l.out, l.in)
+		l.form = f
+		return
+	}
+	f.Low, f.Step = make([]float32, l.in), make([]float32, l.in)
 	n, _ := x.Dims()
 	column := make([]float64, n)
 	for k := range l.in {
@@ -50,18 +58,36 @@ func (l *layer) quantize(x *mat.Dense, fromZero bool) {
 
 // quantizeRows finds the scales of f for weights w [out][in] and rounds them.
 func quantizeRows(f *vae.Form, w []float32, out, in int) {
-	k := kernel.Form{Scale: f.Scale, Low: f.Low, Step: f.Step}
 	row := make([]float32, in)
 	for o := range out {
 		v := w[o*in : (o+1)*in]
 		for i := range v {
-			row[i] = v[i] * f.Step[i]
+			row[i] = v[i]
+			if !f.WeightsOnly {
+				row[i] *= f.Step[i]
+			}
 		}
-		f.Scale[o] = kernel.ByteScale(row)
+		if f.WeightsOnly {
+			f.Scale[o] = weightScale(row)
+		} else {
+			f.Scale[o] = kernel.ByteScale(row)
+		}
 		for i := range v {
-			v[i] = k.Weight(k.Whole(v[i], o, i), o, i)
+			v[i] = f.Weight(f.Whole(v[i], o, i), o, i)
 		}
 	}
+}
+
+// weightScale is the scale of weights that are multiplied as float32.
+func weightScale(w []float32) float32 {
+	top := float32(0)
+	for _, v := range w {
+		top = max(top, v, -v)
+	}
+	if top == 0 {
+		return 1
+	}
+	return top / 127
 }
 
 // rangeOf returns the value of byte 0 and of a byte's step for the values of one
@@ -81,8 +107,10 @@ func rangeOf(v []float64, fromZero bool) (low, step float32) {
 	if !(width > 0) {
 		width = max(math.Abs(lo), 1)
 	}
-	return low, bfloat16(width/255, math.Ceil)
+	return low, upBF16(width / 255)
 }
+
+func upBF16(v float64) float32 { return bfloat16(v, math.Ceil) }
 
 // bfloat16 rounds to a number of 8 significant bits, by round.
 func bfloat16(v float64, round func(float64) float64) float32 {
@@ -95,7 +123,7 @@ func bfloat16(v float64, round func(float64) float64) float32 {
 
 // rounded returns what the layer sees of x.
 func (l *layer) rounded(x *mat.Dense) *mat.Dense {
-	if l.form.Precision != vae.Int8 {
+	if l.form.Precision != vae.Int8 || l.form.WeightsOnly {
 		return x
 	}
 	out := mat.DenseCopyOf(x)

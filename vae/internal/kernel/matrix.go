@@ -20,15 +20,8 @@ func (f *Form) Bytes() bool { return f != nil && f.Scale != nil }
 // for.
 func (f *Form) Whole(w float32, o, k int) int8 {
 	v := float64(w) * float64(f.Step[k]) / float64(f.Scale[o])
-	return int8(min(max(roundEven(v), -127), 127))
+	return int8(min(max(math.RoundToEven(v), -127), 127))
 }
-
-// Weight is the inverse of Whole.
-func (f *Form) Weight(q int8, o, k int) float32 {
-	return float32(float64(q) * float64(f.Scale[o]) / float64(f.Step[k]))
-}
-
-func roundEven(v float64) float64 { return math.RoundToEven(v) }
 
 // A matrix is a dense layer, or a run of its outputs, in the one form in which a
 // Plan computes it for a tile.
