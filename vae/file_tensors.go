@@ -156,6 +156,18 @@ func (f *Form) group(of weightMatrix, o int) int {
 	return i
 }
 
+// products is the number of weights that are multiplied.
+func (f *Form) products(of weightMatrix) (n int) {
+	if f == nil || f.Pattern == Dense {
+		return of.out * of.in
+	}
+	mask := f.mask(of)
+	for range f.order(of, func(bit int) bool { return mask[bit/8]>>(bit%8)&1 != 0 }) {
+		n++
+	}
+	return n
+}
+
 func putFloats(b []byte, v []float32) []byte {
 	for _, x := range v {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))

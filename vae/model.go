@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
@@ -248,21 +249,26 @@ func (m *Model) mixed() *kernel.Mixture {
 
 // Size describes how large a model is.
 type Size struct {
-	Parameters int `json:"parameters"`
-	Bytes      int `json:"bytes"` // of the weights in memory
+	Parameters int `json:"parameters"` // numbers that are kept
+	Bytes      int `json:"bytes"`      // of the weights in the file
 	// MultiplyAdds is the work of scoring one row.
 	MultiplyAdds int `json:"multiply_adds"`
 	Features     int `json:"features"`
 	Latent       int `json:"latent"`
 }
 
-// Size returns the model's size.
+// Size returns the model's size. Weights that are pruned count for nothing.
 func (m *Model) Size() Size {
-	s := Size{Parameters: m.net.Params + len(m.mixture), MultiplyAdds: m.net.MACs(), Features: m.net.Features, Latent: m.net.Latent}
-	if m.Spec.Mixture != nil {
-		s.MultiplyAdds += m.Spec.Mixture.Components * m.net.Features
+	s := Size{Features: m.net.Features, Latent: m.net.Latent}
+	for _, t := range m.tensors() {
+		s.Bytes += len(t.data)
+		if !strings.HasSuffix(t.name, ".mask") {
+			s.Parameters += len(t.data) / dtypeSize[t.dtype]
+		}
 	}
-	s.Bytes = 4 * s.Parameters
+	for _, w := range m.matrices() {
+		s.MultiplyAdds += m.form(w.layer).products(w)
+	}
 	return s
 }
 

@@ -4,35 +4,37 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strings"
+	"text/tabwriter"
 	"time"
 
-	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
 	"github.com/spf13/cobra"
 
 	"github.com/elbo-stream/elbo/internal/durable"
 	"github.com/elbo-stream/elbo/vae"
 	"github.com/elbo-stream/elbo/vae/compress"
+	"github.com/elbo-stream/elbo/vae/eval"
 	"github.com/elbo-stream/elbo/vae/train"
 )
 
 type compressFlags struct {
-	in                inputFlags
-	model, out        string
-	test, label       string
-	quantize          string
-	budget            float64
-	seed              uint64
-	seedGiven         bool
-	memory            int64
-	auto, force       bool
-	overwrite, json   bool
-	config            compress.Config
-	heldOut           float64
-	timeColumn        string
-	contaminationDone bool
+	in              inputFlags
+	model, out      string
+	test, label     string
+	quantize        string
+	budget, heldOut float64
+	seed            uint64
+	seedGiven       bool
+	timeColumn      string
+	memory          int64
+	auto, force     bool
+	overwrite, json bool
+	config          compress.Config
 }
 
 func (a *app) compress() *cobra.Command {
@@ -122,12 +124,14 @@ func (a *app) compressVerb(ctx context.Context, f compressFlags) error {
 	if err != nil {
 		return err
 	}
-	rows := compress.Rows{}
-	if rows.HeldOut, err = table.HeldOutRows(ctx, mostHeldOut); err != nil {
+	rows, err := a.gateRows(ctx, f, table)
+	if err != nil {
 		return err
 	}
-	defer rows.HeldOut.Release()
-	began := time.Now()
+	defer release(rows)
+	if f.auto {
+		return a.compressAuto(ctx, m, table, rows, f)
+	}
 	small, err := compress.Run(ctx, m, table, rows, f.config)
 	if err != nil {
 		return err
@@ -136,40 +140,151 @@ func (a *app) compressVerb(ctx context.Context, f compressFlags) error {
 	if err != nil {
 		return err
 	}
-	return a.compressed(m, small, f, speeds, time.Since(began))
+	c := &compress.Candidate{Recipe: f.config.Recipe(), Size: small.Size(), RowsPerSecond: speeds[1], ParentsPerSecond: speeds[0],
+		Gate: small.Compression.Gate, Model: small}
+	if f.json {
+		if err := json.NewEncoder(a.out).Encode(c); err != nil {
+			return err
+		}
+	}
+	return a.writeCompressed(m, c, f)
 }
 
 // mostHeldOut is the most rows that a compressed model is judged on.
 const mostHeldOut = 20_000
 
-// compressed prints what came of it, and writes the model or refuses to.
-func (a *app) compressed(m, small *vae.Model, f compressFlags, speeds []float64, took time.Duration) error {
-	g := &small.Compression.Gate
-	failed := g.Failed
-	if !(speeds[1] > speeds[0]) {
-		failed = append(failed[:len(failed):len(failed)], fmt.Sprintf("%s rows/s on this machine, its parent %s: it is not faster", count(int64(speeds[1])), count(int64(speeds[0]))))
+// gateRows gathers the rows that the gate judges by.
+func (a *app) gateRows(ctx context.Context, f compressFlags, table *train.Table) (rows compress.Rows, err error) {
+	if rows.HeldOut, err = table.HeldOutRows(ctx, mostHeldOut); err != nil || f.test == "" {
+		return rows, err
 	}
-	was, is := m.Size(), small.Size()
-	if f.json {
-		err := json.NewEncoder(a.out).Encode(struct {
-			Output  string     `json:"output"`
-			Recipe  string     `json:"recipe"`
-			Size    [2]int     `json:"bytes"`
-			MACs    [2]int     `json:"multiply_adds"`
-			Speeds  [2]float64 `json:"rows_per_s"`
-			Gate    vae.Gate   `json:"gate"`
-			Seconds float64    `json:"seconds"`
-		}{f.out, small.Compression.Recipe, [2]int{was.Bytes, is.Bytes}, [2]int{was.MultiplyAdds, is.MultiplyAdds}, [2]float64{speeds[0], speeds[1]}, *g, took.Seconds()})
+	src, err := a.open(inputFlags{paths: []string{f.test}}, 0)
+	if err != nil {
+		return rows, err
+	}
+	defer src.Close()
+	var judged eval.Judged
+	for batch, err := range src.Batches(ctx, nil) {
 		if err != nil {
-			return err
+			return rows, err
 		}
+		rec := batch.Record
+		at := rec.Schema().FieldIndices(f.label)
+		if len(at) != 1 {
+			return rows, usage("--label %s: %s has %d columns of that name", f.label, f.test, len(at))
+		}
+		zeros := array.NewFloat32Builder(memory.DefaultAllocator)
+		zeros.AppendValues(make([]float32, rec.NumRows()), nil)
+		none := zeros.NewArray()
+		err := judged.Add(none, rec.Column(at[0]))
+		none.Release()
+		if err != nil {
+			return rows, fmt.Errorf("%s: %w", f.test, err)
+		}
+		rows.Labelled = append(rows.Labelled, rec) // released at the end
 	}
-	a.say("%s: %.1f times as fast (%s rows/s on one core, its parent %s), %.3g%% of the bytes; rank correlation %.5f, %.3g%% of %s rows change their alert",
-		f.out, speeds[1]/speeds[0], count(int64(speeds[1])), count(int64(speeds[0])), 100*float64(is.Bytes)/float64(was.Bytes), g.Spearman, 100*g.Changed, count(g.Rows))
+	if judged.NoLabel > 0 {
+		return rows, usage("%s: %s rows have no label in %s; leave them out", f.test, count(judged.NoLabel), f.label)
+	}
+	rows.Labels = judged.Labels
+	return rows, nil
+}
+
+func release(rows compress.Rows) {
+	rows.HeldOut.Release()
+	for _, rec := range rows.Labelled {
+		rec.Release()
+	}
+}
+
+// compressAuto searches, prints the frontier and writes the fastest model that
+// passed.
+func (a *app) compressAuto(ctx context.Context, m *vae.Model, table *train.Table, rows compress.Rows, f compressFlags) error {
+	p := a.progress()
+	list, err := compress.Auto(ctx, m, table, rows, f.config, func(done, all int, recipe string) {
+		p.show(func(time.Duration) string { return fmt.Sprintf("%d of %d tried, now %s", done, all, recipe) })
+	})
+	p.done()
+	if err != nil {
+		return err
+	}
+	if f.json {
+		err = json.NewEncoder(a.out).Encode(list)
+	} else {
+		err = a.frontier(m, list)
+	}
+	if err != nil {
+		return err
+	}
+	best := compress.Fastest(list)
+	if best == nil {
+		return fmt.Errorf("%s is not written: of %d ways to compress %s none passed the gate and is faster; give more rows, or a larger --budget", f.out, len(list), m.ID())
+	}
+	return a.writeCompressed(m, best, f)
+}
+
+// frontier prints the candidates, the fastest first, as a table and a chart.
+func (a *app) frontier(m *vae.Model, list []*compress.Candidate) error {
+	size := m.Size()
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "TIMES\tROWS/S\tBYTES\tMULTIPLY-ADDS\tRANK CORR.\tCHANGED\tGATE\tRECIPE\t")
+	row := func(times, rate float64, s vae.Size, spearman, changed, gate, recipe string) {
+		fmt.Fprintf(w, "%.2f\t%s\t%.1f%%\t%.1f%%\t%s\t%s\t%s\t%s\t\n", times, count(int64(rate)), 100*float64(s.Bytes)/float64(size.Bytes),
+			100*float64(s.MultiplyAdds)/float64(size.MultiplyAdds), spearman, changed, gate, recipe)
+	}
+	for _, c := range list {
+		gate, mark := "failed", ""
+		if c.Passed() {
+			gate = "passed"
+		} else if len(c.Gate.Failed) == 0 {
+			gate = "slower"
+		}
+		if c.Frontier {
+			mark = " *"
+		}
+		row(c.Times(), c.RowsPerSecond, c.Size, fmt.Sprintf("%.5f", c.Gate.Spearman), fmt.Sprintf("%.3f%%", 100*c.Gate.Changed), gate, strings.TrimPrefix(c.Recipe, "--")+mark)
+	}
+	row(1, list[0].ParentsPerSecond, size, "1", "0", "-", m.Name)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n* no other is both faster and nearer to the parent. One core, %s held-out rows.\n\ntimes as fast, by rank correlation (frontier)\n", count(list[0].Gate.Rows))
+	most := list[0].Times()
+	for _, c := range list {
+		if !c.Frontier {
+			continue
+		}
+		bar, end := "█", ""
+		if !c.Passed() {
+			bar, end = "░", " failed"
+		}
+		cells := max(1, int(math.Round(c.Times()/most*float64(max(a.width()-28, 10)))))
+		fmt.Fprintf(&b, "%.5f ▏%s %.2f%s\n", c.Gate.Spearman, strings.Repeat(bar, cells), c.Times(), end)
+	}
+	_, err := fmt.Fprint(a.out, b.String())
+	return err
+}
+
+// writeCompressed says what came of it, and writes the model or refuses to.
+func (a *app) writeCompressed(m *vae.Model, c *compress.Candidate, f compressFlags) error {
+	was, g := m.Size(), c.Gate
+	a.say("%s: %.2f times as fast (%s rows/s on one core, its parent %s), %.1f%% of the bytes, %.1f%% of the multiply-adds; rank correlation %.5f, %.3g%% of %s held-out rows change their alert",
+		c.Recipe, c.Times(), count(int64(c.RowsPerSecond)), count(int64(c.ParentsPerSecond)), 100*float64(c.Size.Bytes)/float64(was.Bytes),
+		100*float64(c.Size.MultiplyAdds)/float64(was.MultiplyAdds), g.Spearman, 100*g.Changed, count(g.Rows))
+	failed := g.Failed
+	if len(failed) == 0 && !c.Passed() {
+		failed = []string{fmt.Sprintf("it is not faster than its parent on this machine (%s against %s rows/s)", count(int64(c.RowsPerSecond)), count(int64(c.ParentsPerSecond)))}
+	}
 	if len(failed) > 0 && !f.force {
 		return fmt.Errorf("%s is not written: %s; compress less, or give --force to have it all the same", f.out, strings.Join(failed, "; "))
 	}
-	return a.save(small, f.out, f.overwrite)
+	if len(failed) > 0 {
+		a.warn("written by force: %s", strings.Join(failed, "; "))
+	}
+	if err := a.save(c.Model, f.out, f.overwrite); err != nil {
+		return err
+	}
+	a.say("%s: %s", f.out, c.Model.ID())
+	return nil
 }
-
-var _ arrow.Record

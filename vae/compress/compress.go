@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/gonum/mat"
@@ -111,6 +112,18 @@ func newBench(m *vae.Model, t *train.Table) *bench {
 
 // compress makes one candidate and judges it.
 func (b *bench) compress(ctx context.Context, c Config, j *judge) (*vae.Model, error) {
+	w, err := b.prune(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return b.quantize(ctx, w, c, j)
+}
+
+// prune makes the network that c asks for, its weights float32.
+func (b *bench) prune(c Config) (*work, error) {
 	p := b.m.Parts()
 	w := newWork(&p)
 	if c.Neurons > 0 {
@@ -119,33 +132,92 @@ func (b *bench) compress(ctx context.Context, c Config, j *judge) (*vae.Model, e
 			return nil, err
 		}
 	}
-	var err error
 	switch {
 	case c.Blocks > 0:
-		err = w.sparse(b.full, 1-c.Blocks, vae.Blocks, c.Workers)
+		return w, w.sparse(b.full, 1-c.Blocks, vae.Blocks, c.Workers)
 	case c.Weights > 0:
-		err = w.sparse(b.full, 1-c.Weights, vae.Weights, c.Workers)
+		return w, w.sparse(b.full, 1-c.Weights, vae.Weights, c.Workers)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+	return w, nil
+}
+
+// quantize gives the weights of a pruned network, and of the mixture, the precision
+// that c asks for, and judges the result.
+func (b *bench) quantize(ctx context.Context, w *work, c Config, j *judge) (*vae.Model, error) {
+	p := b.m.Parts()
 	mix := newMixture(&p)
 	switch c.Precision {
+	case vae.Int8:
+		return b.toBytes(ctx, w, mix, c, j)
 	case vae.BF16:
+		w = w.clone()
 		w.halves()
 		if mix != nil {
 			mix.halves()
 		}
-	case vae.Int8:
-		w.bytes(b.full, func(int) bool { return true })
-		if mix != nil {
-			mix.bytes(b.x)
-		}
 	}
 	return b.finish(w, mix, c, j)
+}
+
+// fewInputs is how many inputs a layer has for which bytes save nothing.
+const fewInputs = 16
+
+// theMixture stands for the mixture among the layers.
+const theMixture = -1
+
+// toBytes makes int8 what can be without failing the gate by the ranks of the scores:
+// first all, then, while that is too much, all but the layer that harms most.
+func (b *bench) toBytes(ctx context.Context, w *work, mix *mixture, c Config, j *judge) (*vae.Model, error) {
+	var units []int
+	for i, l := range w.layers {
+		if l.in >= fewInputs {
+			units = append(units, i)
+		}
+	}
+	if mix != nil && mix.net.Features >= fewInputs {
+		units = append(units, theMixture)
+	}
+	try := func(units []int) (*vae.Model, error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		w, mix := w.clone(), mix.clone()
+		w.bytes(b.full, func(i int) bool { return slices.Contains(units, i) })
+		if slices.Contains(units, theMixture) {
+			mix.bytes(b.x)
+		}
+		return b.finish(w, mix, c, j)
+	}
+	all, err := try(units)
+	if err != nil || b.ranked(all, j) {
+		return all, err
+	}
+	plain, err := try(nil)
+	if err != nil || !b.ranked(plain, j) {
+		return all, err // it is not for the bytes
+	}
+	for now := all; ; {
+		var best *vae.Model
+		var left []int
+		for at := range units {
+			rest := slices.Concat(units[:at], units[at+1:])
+			m, err := try(rest)
+			if err != nil {
+				return nil, err
+			}
+			if best == nil || m.Compression.Gate.Spearman > best.Compression.Gate.Spearman {
+				best, left = m, rest
+			}
+		}
+		if now, units = best, left; len(units) == 0 || b.ranked(now, j) {
+			return now, nil
+		}
+	}
+}
+
+// ranked says whether a candidate ranks rows as its parent does.
+func (b *bench) ranked(m *vae.Model, j *judge) bool {
+	return m.Compression.Gate.Spearman >= j.rules.Spearman
 }
 
 // finish makes a model of the work and writes into it what the gate says.

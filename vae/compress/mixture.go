@@ -25,6 +25,16 @@ func newMixture(p *vae.Parts) *mixture {
 	return &mixture{spec: *p.Spec.Mixture, net: p.Spec.Net(), params: slices.Clone(p.Mixture)}
 }
 
+// clone returns a copy that can be changed alone.
+func (m *mixture) clone() *mixture {
+	if m == nil {
+		return nil
+	}
+	out := *m
+	out.params = slices.Clone(m.params)
+	return &out
+}
+
 // slope is what a number of a feature counts in a component's logit for each unit of
 // the feature: see kernel.MixturePlan.
 func (m *mixture) slope(k kernel.HeadKind) float64 {

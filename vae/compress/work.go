@@ -47,6 +47,18 @@ func newWork(p *vae.Parts) *work {
 	return w
 }
 
+// clone returns a copy that can be changed alone.
+func (w *work) clone() *work {
+	out := *w
+	out.layers = nil
+	for _, l := range w.layers {
+		c := *l
+		c.w, c.b = slices.Clone(l.w), slices.Clone(l.b)
+		out.layers = append(out.layers, &c)
+	}
+	return &out
+}
+
 // parts lays the work out as the parameters of a model: Spec, Params and forms.
 func (w *work) parts() (spec vae.Spec, params []float32, forms []vae.Form) {
 	spec = w.spec
