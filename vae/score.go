@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 
@@ -346,13 +345,7 @@ func toProbabilities(kind kernel.HeadKind, v []float32) {
 	case kernel.Bernoulli:
 		kernel.Activate(kernel.Sigmoid, v, v)
 	case kernel.Categorical:
-		top, total := slices.Max(v), 0.0
-		for _, x := range v {
-			total += math.Exp(float64(x - top))
-		}
-		for j, x := range v {
-			v[j] = float32(math.Exp(float64(x-top)) / total)
-		}
+		kernel.Softmax(v)
 	}
 }
 

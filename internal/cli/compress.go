@@ -58,6 +58,7 @@ func (a *app) compress() *cobra.Command {
 	fl.Float64Var(&c.Neurons, "prune-neurons", 0, "share of each hidden layer's neurons to remove")
 	fl.Float64Var(&c.Blocks, "prune-blocks", 0, "share of weights to prune in blocks of four neurons, which run at a speed of 1/density")
 	fl.Float64Var(&c.Weights, "prune-weights", 0, "share of weights to prune one by one")
+	fl.IntVar(&c.Steps, "steps", 0, "steps in which a pruned network is trained to follow its parent (default 500; -1 for none)")
 	fl.StringVar(&f.quantize, "quantize", "", "int8 or bf16 weights")
 	fl.BoolVar(&f.auto, "auto", false, "search for the fastest model that passes the gate, and print the frontier")
 	fl.Float64Var(&f.budget, "budget", compress.MaxChanged, "largest share of rows whose alert may change")

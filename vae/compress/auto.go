@@ -60,7 +60,7 @@ func Auto(ctx context.Context, m *vae.Model, t *train.Table, rows Rows, c Config
 				progress(2*i+k, 2*len(tries), c.Recipe())
 			}
 			if pruned == nil {
-				if pruned, err = b.prune(c); err != nil {
+				if pruned, err = b.prune(ctx, c); err != nil {
 					return nil, fmt.Errorf("%s: %w", c.Recipe(), err)
 				}
 			}

@@ -31,6 +31,9 @@ type Config struct {
 	Blocks    float64       // share of weights to prune in blocks of four outputs
 	Weights   float64       // share of weights to prune one by one
 	Precision vae.Precision // of the weights: int8, bf16 or empty
+	// Steps is how many steps a pruned network is trained to follow its parent; 0 means
+	// 500, below 0 none.
+	Steps int
 	Workers   int           // 0 means 1; the result does not depend on it
 	Rules     Rules
 }
@@ -112,18 +115,15 @@ func newBench(m *vae.Model, t *train.Table) *bench {
 
 // compress makes one candidate and judges it.
 func (b *bench) compress(ctx context.Context, c Config, j *judge) (*vae.Model, error) {
-	w, err := b.prune(c)
+	w, err := b.prune(ctx, c)
 	if err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	return b.quantize(ctx, w, c, j)
 }
 
 // prune makes the network that c asks for, its weights float32.
-func (b *bench) prune(c Config) (*work, error) {
+func (b *bench) prune(ctx context.Context, c Config) (*work, error) {
 	p := b.m.Parts()
 	w := newWork(&p)
 	if c.Neurons > 0 {
@@ -132,13 +132,57 @@ func (b *bench) prune(c Config) (*work, error) {
 			return nil, err
 		}
 	}
+	var err error
 	switch {
 	case c.Blocks > 0:
-		return w, w.sparse(b.full, 1-c.Blocks, vae.Blocks, c.Workers)
+		err = w.sparse(b.full, 1-c.Blocks, vae.Blocks, c.Workers)
 	case c.Weights > 0:
-		return w, w.sparse(b.full, 1-c.Weights, vae.Weights, c.Workers)
+		err = w.sparse(b.full, 1-c.Weights, vae.Weights, c.Workers)
 	}
-	return w, nil
+	if err != nil || c.Neurons == 0 && c.Blocks == 0 && c.Weights == 0 {
+		return w, err
+	}
+	return w, b.follow(ctx, w, c)
+}
+
+// What a pruned network is trained with to follow its parent.
+const (
+	followSteps = 500
+	followRate  = 1e-3
+)
+
+// follow trains a pruned network to give what its parent gives; weights that were
+// pruned stay so.
+func (b *bench) follow(ctx context.Context, w *work, c Config) error {
+	if c.Steps == 0 {
+		c.Steps = followSteps
+	}
+	if c.Steps < 0 {
+		return nil
+	}
+	p := b.m.Parts()
+	student := p
+	student.Compression = nil
+	student.Spec, student.Params, _ = w.parts()
+	var fixed []bool
+	for _, l := range w.layers {
+		for _, v := range l.w {
+			fixed = append(fixed, l.form.Pattern != "" && v == 0)
+		}
+		fixed = append(fixed, make([]bool, l.out)...)
+	}
+	fixed = append(fixed, make([]bool, len(w.logSD))...)
+	params, err := b.t.Follow(ctx, student, p, train.Follow{Steps: c.Steps, Rate: followRate, Seed: p.Training.Seed, Fixed: fixed, Latents: w.latent})
+	if err != nil {
+		return err
+	}
+	at := 0
+	for _, l := range w.layers {
+		copy(l.w, params[at:])
+		copy(l.b, params[at+len(l.w):])
+		at += len(l.w) + len(l.b)
+	}
+	return nil
 }
 
 // quantize gives the weights of a pruned network, and of the mixture, the precision

@@ -30,6 +30,7 @@ type pool struct {
 	squares []float64 // of each chunk of the gradient
 	sums    *kernel.Sums
 	gaps    gaps
+	goals   *goals // what the rows of batches are to follow; nil means the objective
 }
 
 // A worker computes tiles. It knows the parameters of the step in begun.
@@ -109,7 +110,14 @@ func (p *pool) gradients(params []float32, b batch, seed, step uint64, o kernel.
 			index := b.index[from:min(from+kernel.Rows, len(b.index))]
 			b.rows.fill(index, w.Trainer)
 			p.gaps.hide(w.Trainer, maskKey, from, len(index))
-			Normals(w.Noise, key, step, from, p.net.Latent)
+			if p.goals == nil {
+				Normals(w.Noise, key, step, from, p.net.Latent)
+			} else {
+				if w.Goal == nil {
+					w.Goal = kernel.NewGoal[float32](p.net)
+				}
+				p.goals.fill(index, w.Trainer)
+			}
 			w.Gradients(s.grads, tile > first, s.sums, len(index), float32(1/float64(len(b.index))))
 		}
 	})

@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Activation is an elementwise function after a dense layer.
@@ -148,3 +149,14 @@ func sigmoid(x float64) float64 {
 
 // softplus is log(1+e^x) without overflow.
 func softplus(x float64) float64 { return max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))) }
+
+// Softmax turns logits into probabilities, in place.
+func Softmax(v []float32) {
+	top, total := slices.Max(v), 0.0
+	for _, x := range v {
+		total += math.Exp(float64(x - top))
+	}
+	for j, x := range v {
+		v[j] = float32(math.Exp(float64(x-top)) / total)
+	}
+}

@@ -19,6 +19,9 @@ type Trainer struct {
 	X       []float32 // [Inputs][Rows]
 	Missing []uint64  // [Features], bit r: row r has no value; its X must be 0
 	Noise   []float32 // [Latent][Rows], standard normal numbers; read by Gradients
+	// Goal, unless nil, is what Gradients follow in place of the objective; Noise must
+	// be zero then.
+	Goal *Goal[float32]
 
 	// Set by Score.
 	Mu    []float32     // [Latent][Rows], the posterior's mean
@@ -255,6 +258,7 @@ func (t *Trainer) Gradients(grads []float32, add bool, sums *Sums, rows int, sha
 			clear(grads)
 		}
 		t.slowMask(live(rows))
+		t.slow.Goal = t.Goal
 		Gradients(t.net, t.slow, t.params, grads, t.Noise, t.weight[:], t.o)
 		t.slowSums(sums, rows)
 		return
@@ -278,6 +282,12 @@ func (t *Trainer) Gradients(grads []float32, add bool, sums *Sums, rows int, sha
 	t.back(n.Decoder[:deepest], e, t.z, t.dz, grads)
 
 	dh = t.ga[:2*n.Latent*Rows]
+	if t.Goal != nil {
+		t.Goal.latentGradients(dh, t.dz, t.Mu, raw, t.weight[:])
+		t.back(n.Encoder, 0, t.X, nil, grads)
+		clear(grads[n.LogSD:])
+		return
+	}
 	vecKLBack(l, dh[:n.Latent*Rows], dh[n.Latent*Rows:], t.dz, latentTiles{t.Mu, t.lv, raw, t.KL, t.Noise, t.sd},
 		t.weight[:], float32(t.o.Beta), float32(t.o.FreeBits))
 	t.back(n.Encoder, 0, t.X, nil, grads)
@@ -374,7 +384,7 @@ func (t *Trainer) lastLayer(h, dh, grads []float32, sums *Sums, rows int, share 
 // gaussGradients does one run of Gaussian features. The sum of the terms follows
 // from the gradient of the log standard deviation: sum of m*(1 - w*d*d).
 func (t *Trainer) gaussGradients(r headRun, g, y, grads []float32, sums *Sums, rows int, share float32) {
-	x, dls, used := t.X[r.from*Rows:(r.from+r.n)*Rows], t.dls[:r.n], live(rows)
+	x, dls, used := t.wanted()[r.from*Rows:(r.from+r.n)*Rows], t.dls[:r.n], live(rows)
 	vecGaussGrad(t.level, g, dls, y, x, nil, t.weight[:], t.w[r.from:r.from+r.n])
 	for j := range dls {
 		f, count := r.from+j, rows
@@ -401,7 +411,7 @@ func (t *Trainer) gaussGradients(r headRun, g, y, grads []float32, sums *Sums, r
 }
 
 func (t *Trainer) bernGradients(r headRun, g, y []float32, sums *Sums, rows int) {
-	x, used, smooth := t.X[r.from*Rows:(r.from+r.n)*Rows], live(rows), float32(t.o.Smooth)
+	x, used, smooth := t.wanted()[r.from*Rows:(r.from+r.n)*Rows], live(rows), float32(t.o.Smooth)
 	terms := t.terms[:r.n*Rows]
 	vecBernGrad(t.level, g, y, x, nil, t.weight[:], smooth)
 	vecBernTerms(t.level, terms, y, x, Rows/Lanes, smooth)
@@ -416,7 +426,7 @@ func (t *Trainer) bernGradients(r headRun, g, y []float32, sums *Sums, rows int)
 }
 
 func (t *Trainer) catGradients(r headRun, g, y []float32, sums *Sums, rows int) {
-	x, used, smooth := t.X[r.from*Rows:(r.from+r.n)*Rows], live(rows), float32(t.o.Smooth)
+	x, used, smooth := t.wanted()[r.from*Rows:(r.from+r.n)*Rows], live(rows), float32(t.o.Smooth)
 	weight, gone := t.weight[:], t.Missing[r.from]&used
 	if gone != 0 {
 		weight = t.without(gone)

@@ -71,7 +71,7 @@ func (n *Net) Terms(s *Scratch[float32], params []float32) { terms(n, s, params,
 func terms[F Float](n *Net, s *Scratch[F], params []F, smooth F) {
 	for _, b := range n.Blocks {
 		lo, hi := b.From*Rows, (b.From+b.N)*Rows
-		t, y, x, mask := s.Terms[lo:hi], s.Out[lo:hi], s.X[lo:hi], s.Mask[lo:hi]
+		t, y, x, mask := s.Terms[lo:hi], s.Out[lo:hi], s.wanted()[lo:hi], s.Mask[lo:hi]
 		switch b.Kind {
 		case Gaussian:
 			for j := range b.N {
@@ -155,7 +155,7 @@ func categoricalTerms[F Float](t, y, x, mask []F, n int, smooth F) {
 func termGradients[F Float](n *Net, s *Scratch[F], params, dy, dlogSD []F, weight []F, smooth F) {
 	for _, b := range n.Blocks {
 		lo, hi := b.From*Rows, (b.From+b.N)*Rows
-		g, y, x, mask := dy[lo:hi], s.Out[lo:hi], s.X[lo:hi], s.Mask[lo:hi]
+		g, y, x, mask := dy[lo:hi], s.Out[lo:hi], s.wanted()[lo:hi], s.Mask[lo:hi]
 		switch b.Kind {
 		case Gaussian:
 			for j := range b.N {

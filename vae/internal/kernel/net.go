@@ -122,6 +122,9 @@ type Scratch[F Float] struct {
 	Out    []F // [Features][Rows], set by Decode: means, or logits
 	KL     []F // [Latent][Rows], set by KLTerms, in nats
 	Terms  []F // [Features][Rows], set by Terms, in nats
+	// Goal, unless nil, is what Gradients follow in place of the objective; the noise
+	// must be zero then.
+	Goal *Goal[F]
 
 	pre, act [][]F // per layer of encoder then decoder
 	ga, gb   []F   // gradients on their way back

@@ -39,8 +39,14 @@ func Gradients[F Float](n *Net, s *Scratch[F], params, grads, noise, weight []F,
 	}
 	back(s, n.Decoder, e, s.Z, s.dz, params, grads)
 
-	// Through the sampling z = mu + noise*sd, and the KL's own gradient.
 	dh := s.ga[:2*n.Latent*Rows]
+	if s.Goal != nil {
+		s.Goal.latentGradients(dh, s.dz, s.Mu, s.raw, weight)
+		back(s, n.Encoder, 0, s.X, nil, params, grads)
+		clear(grads[n.LogSD:])
+		return
+	}
+	// Through the sampling z = mu + noise*sd, and the KL's own gradient.
 	dmu, dlv := dh[:n.Latent*Rows], dh[n.Latent*Rows:]
 	for i, g := range s.dz {
 		w := weight[i%Rows]
