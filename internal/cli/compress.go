@@ -60,6 +60,7 @@ func (a *app) compress() *cobra.Command {
 	fl.Float64Var(&c.Weights, "prune-weights", 0, "share of weights to prune one by one")
 	fl.IntVar(&c.Steps, "steps", 0, "steps in which a pruned network is trained to follow its parent (default 500; -1 for none)")
 	fl.StringVar(&f.quantize, "quantize", "", "int8 or bf16 weights")
+	fl.BoolVar(&c.Distil, "distill", false, "make one member of two: an autoencoder that ranks rows as both did")
 	fl.BoolVar(&f.auto, "auto", false, "search for the fastest model that passes the gate, and print the frontier")
 	fl.Float64Var(&f.budget, "budget", compress.MaxChanged, "largest share of rows whose alert may change")
 	fl.StringVar(&f.test, "test", "", "labelled rows that the gate judges by too; needs --label")
@@ -97,7 +98,7 @@ func (f *compressFlags) validate() error {
 		return &exitError{ExitUsage, err}
 	}
 	if f.auto == (c.Recipe() != "") {
-		return usage("what is to be done: give --auto, or some of --prune-neurons, --prune-blocks, --prune-weights and --quantize")
+		return usage("what is to be done: give --auto, or some of --prune-neurons, --prune-blocks, --prune-weights, --distill and --quantize")
 	}
 	return nil
 }

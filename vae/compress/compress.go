@@ -34,8 +34,11 @@ type Config struct {
 	// Steps is how many steps a pruned network is trained to follow its parent; 0 means
 	// 500, below 0 none.
 	Steps int
-	Workers   int           // 0 means 1; the result does not depend on it
-	Rules     Rules
+	// Distil makes one member of two: the mixture goes, and the autoencoder is trained
+	// to rank rows as both did.
+	Distil  bool
+	Workers int // 0 means 1; the result does not depend on it
+	Rules   Rules
 }
 
 // Recipe says in the words of the command line what is done.
@@ -49,6 +52,9 @@ func (c Config) Recipe() string {
 	add("--prune-neurons %g", c.Neurons)
 	add("--prune-blocks %g", c.Blocks)
 	add("--prune-weights %g", c.Weights)
+	if c.Distil {
+		words = append(words, "--distill")
+	}
 	if c.Precision != "" {
 		words = append(words, "--quantize "+string(c.Precision))
 	}
@@ -139,10 +145,35 @@ func (b *bench) prune(ctx context.Context, c Config) (*work, error) {
 	case c.Weights > 0:
 		err = w.sparse(b.full, 1-c.Weights, vae.Weights, c.Workers)
 	}
-	if err != nil || c.Neurons == 0 && c.Blocks == 0 && c.Weights == 0 {
-		return w, err
+	if err == nil && (c.Neurons > 0 || c.Blocks > 0 || c.Weights > 0) {
+		err = b.follow(ctx, w, c)
 	}
-	return w, b.follow(ctx, w, c)
+	if err == nil && c.Distil {
+		err = b.distil(ctx, w, c)
+	}
+	return w, err
+}
+
+// What an autoencoder is trained with to rank as two members did.
+const (
+	distilSteps = 2000
+	distilRate  = 1e-3
+)
+
+// distil trains the network to rank rows as both members did.
+func (b *bench) distil(ctx context.Context, w *work, c Config) error {
+	if c.Steps == 0 {
+		c.Steps = distilSteps
+	}
+	student := b.m.Parts()
+	student.Compression, student.Mixture = nil, nil
+	student.Spec, student.Params, _ = w.parts()
+	student.Spec.Mixture = nil
+	params, err := b.t.Distil(ctx, student, b.m, train.Distil{Steps: max(c.Steps, 0), Rate: distilRate, Seed: b.m.Training.Seed, Fixed: w.fixed()})
+	if err == nil {
+		w.take(params)
+	}
+	return err
 }
 
 // What a pruned network is trained with to follow its parent.
@@ -164,25 +195,11 @@ func (b *bench) follow(ctx context.Context, w *work, c Config) error {
 	student := p
 	student.Compression = nil
 	student.Spec, student.Params, _ = w.parts()
-	var fixed []bool
-	for _, l := range w.layers {
-		for _, v := range l.w {
-			fixed = append(fixed, l.form.Pattern != "" && v == 0)
-		}
-		fixed = append(fixed, make([]bool, l.out)...)
+	params, err := b.t.Follow(ctx, student, p, train.Follow{Steps: c.Steps, Rate: followRate, Seed: p.Training.Seed, Fixed: w.fixed(), Latents: w.latent})
+	if err == nil {
+		w.take(params)
 	}
-	fixed = append(fixed, make([]bool, len(w.logSD))...)
-	params, err := b.t.Follow(ctx, student, p, train.Follow{Steps: c.Steps, Rate: followRate, Seed: p.Training.Seed, Fixed: fixed, Latents: w.latent})
-	if err != nil {
-		return err
-	}
-	at := 0
-	for _, l := range w.layers {
-		copy(l.w, params[at:])
-		copy(l.b, params[at+len(l.w):])
-		at += len(l.w) + len(l.b)
-	}
-	return nil
+	return err
 }
 
 // quantize gives the weights of a pruned network, and of the mixture, the precision
@@ -190,6 +207,9 @@ func (b *bench) follow(ctx context.Context, w *work, c Config) error {
 func (b *bench) quantize(ctx context.Context, w *work, c Config, j *judge) (*vae.Model, error) {
 	p := b.m.Parts()
 	mix := newMixture(&p)
+	if c.Distil {
+		mix = nil
+	}
 	switch c.Precision {
 	case vae.Int8:
 		return b.toBytes(ctx, w, mix, c, j)
@@ -272,6 +292,7 @@ func (b *bench) finish(w *work, mix *mixture, c Config, j *judge) (*vae.Model, e
 	}
 	var forms []vae.Form
 	p.Spec, p.Params, forms = w.parts()
+	p.Mixture, p.Spec.Mixture = nil, nil
 	if mix != nil {
 		p.Mixture, p.Spec.Mixture = mix.params, &mix.spec
 		if mix.form.Precision != "" {

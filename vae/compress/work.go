@@ -50,7 +50,7 @@ func newWork(p *vae.Parts) *work {
 // clone returns a copy that can be changed alone.
 func (w *work) clone() *work {
 	out := *w
-	out.layers = nil
+	out.layers, out.logSD = nil, slices.Clone(w.logSD)
 	for _, l := range w.layers {
 		c := *l
 		c.w, c.b = slices.Clone(l.w), slices.Clone(l.b)
@@ -78,6 +78,28 @@ func (w *work) parts() (spec vae.Spec, params []float32, forms []vae.Form) {
 		}
 	}
 	return spec, append(params, w.logSD...), forms
+}
+
+// fixed marks the parameters that were pruned.
+func (w *work) fixed() (fixed []bool) {
+	for _, l := range w.layers {
+		for _, v := range l.w {
+			fixed = append(fixed, l.form.Pattern != "" && v == 0)
+		}
+		fixed = append(fixed, make([]bool, l.out)...)
+	}
+	return append(fixed, make([]bool, len(w.logSD))...)
+}
+
+// take copies parameters that were trained.
+func (w *work) take(params []float32) {
+	at := 0
+	for _, l := range w.layers {
+		copy(l.w, params[at:])
+		copy(l.b, params[at+len(l.w):])
+		at += len(l.w) + len(l.b)
+	}
+	copy(w.logSD, params[at:])
 }
 
 // groups returns the runs of outputs of layer i that share their inputs in blocks.

@@ -3,7 +3,9 @@ package train
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
+	"slices"
 
 	"github.com/elbo-stream/elbo/vae"
 	"github.com/elbo-stream/elbo/vae/internal/kernel"
@@ -48,31 +50,51 @@ func (t *Table) Follow(ctx context.Context, p, teacher vae.Parts, o Follow) ([]f
 	}
 	defer r.pool.start()()
 	r.pool.goals = r.goalsOf(x, &teacher, o.Latents)
-	params := append([]float32(nil), p.Params...)
-	size := min(r.pool.batch, x.n)
-	var order []uint32
-	for step := range o.Steps {
+	params := slices.Clone(p.Params)
+	for step, b := range t.followed(x, o.Seed, o.Steps) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		epoch, at := step/max(x.n/size, 1), step%max(x.n/size, 1)
-		if at == 0 || order == nil {
-			order = Permutation(o.Seed, uint64(epoch), x.n)
-		}
-		b := batch{rows: x, index: order[at*size : (at+1)*size]}
 		res := r.pool.gradients(params, b, o.Seed, uint64(step), kernel.Objective{Beta: 1})
 		if !(math.Abs(res.recon) < 1e30) || !(res.norm < 1e30) {
 			return nil, fmt.Errorf("the network left the finite numbers at step %d of following its parent; prune less", step+1)
 		}
-		rate := o.Rate * 0.5 * (1 + math.Cos(math.Pi*float64(step)/float64(o.Steps)))
-		r.pool.update(r.opt, params, rate, res.norm, r.c.Clip)
-		for i, fixed := range o.Fixed {
-			if fixed {
-				params[i] = p.Params[i]
+		r.pool.update(r.opt, params, falling(o.Rate, step, o.Steps), res.norm, r.c.Clip)
+		keep(params, p.Params, o.Fixed)
+	}
+	return params, nil
+}
+
+// followed yields the batches of so many steps.
+func (t *Table) followed(x *rows, seed uint64, steps int) iter.Seq2[int, batch] {
+	return func(yield func(int, batch) bool) {
+		size := min(followBatch, x.n)
+		each := x.n / size // batches of an epoch
+		var order []uint32
+		for step := range steps {
+			at := step % each
+			if at == 0 {
+				order = Permutation(seed, uint64(step/each), x.n)
+			}
+			if !yield(step, batch{rows: x, index: order[at*size : (at+1)*size]}) {
+				return
 			}
 		}
 	}
-	return params, nil
+}
+
+// falling is the learning rate of a step: from rate to 0 along a cosine.
+func falling(rate float64, step, steps int) float64 {
+	return rate * 0.5 * (1 + math.Cos(math.Pi*float64(step)/float64(steps)))
+}
+
+// keep puts fixed parameters back to what they were.
+func keep(params, were []float32, fixed []bool) {
+	for i, f := range fixed {
+		if f {
+			params[i] = were[i]
+		}
+	}
 }
 
 // goals are what a teacher gives for rows: outputs, means and log-variances of each.

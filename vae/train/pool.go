@@ -14,6 +14,7 @@ const (
 	streamMixture = 5 << 40
 	streamMask    = 6 << 40
 	streamForest  = 7 << 40
+	streamCross   = 8 << 40
 )
 
 // A pool computes gradients of a batch on several workers. The tiles of a batch
@@ -30,13 +31,17 @@ type pool struct {
 	squares []float64 // of each chunk of the gradient
 	sums    *kernel.Sums
 	gaps    gaps
-	goals   *goals // what the rows of batches are to follow; nil means the objective
+	// What the rows of batches are to follow in place of the objective, if not nil.
+	goals *goals
+	ranks *ranks
 }
 
 // A worker computes tiles. It knows the parameters of the step in begun.
 type worker struct {
 	*kernel.Trainer
-	begun uint64 // step+1
+	begun   uint64 // step+1
+	none    *kernel.Sums
+	weights [kernel.Rows]float32
 }
 
 // A shard is a part of a batch.
@@ -110,13 +115,19 @@ func (p *pool) gradients(params []float32, b batch, seed, step uint64, o kernel.
 			index := b.index[from:min(from+kernel.Rows, len(b.index))]
 			b.rows.fill(index, w.Trainer)
 			p.gaps.hide(w.Trainer, maskKey, from, len(index))
-			if p.goals == nil {
-				Normals(w.Noise, key, step, from, p.net.Latent)
-			} else {
+			switch {
+			case p.goals != nil:
 				if w.Goal == nil {
 					w.Goal = kernel.NewGoal[float32](p.net)
 				}
 				p.goals.fill(index, w.Trainer)
+			case p.ranks != nil:
+				if w.none == nil {
+					w.none = kernel.NewSums(p.net)
+				}
+				p.ranks.weigh(index, w.Trainer, w.none, &w.weights)
+			default:
+				Normals(w.Noise, key, step, from, p.net.Latent)
 			}
 			w.Gradients(s.grads, tile > first, s.sums, len(index), float32(1/float64(len(b.index))))
 		}

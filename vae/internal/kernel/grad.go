@@ -22,6 +22,9 @@ type Trainer struct {
 	// Goal, unless nil, is what Gradients follow in place of the objective; Noise must
 	// be zero then.
 	Goal *Goal[float32]
+	// RowWeights, unless nil, multiply what the rows count to Gradients; they may be
+	// negative. The sums of such rows mean nothing.
+	RowWeights *[Rows]float32
 
 	// Set by Score.
 	Mu    []float32     // [Latent][Rows], the posterior's mean
@@ -252,6 +255,9 @@ func (t *Trainer) Gradients(grads []float32, add bool, sums *Sums, rows int, sha
 	clear(t.weight[:])
 	for r := range t.weight[:rows] {
 		t.weight[r] = share
+		if t.RowWeights != nil {
+			t.weight[r] *= t.RowWeights[r]
+		}
 	}
 	if t.slow != nil {
 		if !add {
