@@ -9,10 +9,12 @@
 // The harness says what to do in the environment: PEERS_NETS (A,B,C),
 // PEERS_BATCHES (64,1024), PEERS_SECONDS (0.4) and, for score, PEERS_DIR, the
 // folder whose nets/netA.bin holds the weights that all systems share. Rates are
-// of processor time, as those of the others are. docs/benchmarks tells the rest.
+// of processor time, as those of the others are. PEERS_FORMS says which compressed
+// models are measured too (int8; of int8, blocks50, blocks80, blocks80int8). docs/benchmarks tells the rest.
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,6 +31,8 @@ import (
 
 	"github.com/elbo-stream/elbo/internal/bench"
 	"github.com/elbo-stream/elbo/vae"
+	"github.com/elbo-stream/elbo/vae/compress"
+	"github.com/elbo-stream/elbo/vae/train"
 )
 
 func main() {
@@ -44,6 +48,7 @@ type settings struct {
 	batches []int
 	long    time.Duration
 	dir     string
+	forms   []string
 }
 
 func run(args []string, env func(string) string, out io.Writer) error {
@@ -110,6 +115,12 @@ func read(env func(string) string, job string) (s settings, err error) {
 		return s, errors.New("PEERS_SECONDS: want a number above 0")
 	}
 	s.long = time.Duration(seconds * float64(time.Second))
+	for _, form := range strings.FieldsFunc(get("PEERS_FORMS", "int8"), func(r rune) bool { return r == ',' }) {
+		if _, ok := forms[form]; !ok {
+			return s, fmt.Errorf("PEERS_FORMS: unknown form %q", form)
+		}
+		s.forms = append(s.forms, form)
+	}
 	if s.dir = env("PEERS_DIR"); s.dir == "" && job == "score" {
 		return s, errors.New("PEERS_DIR: must name the folder with nets/netA.bin")
 	}
@@ -167,7 +178,46 @@ func score(n bench.Net, s settings, out io.Writer) error {
 			return err
 		}
 	}
+	for _, form := range s.forms {
+		small, err := compressed(n, m, form)
+		if err != nil {
+			return fmt.Errorf("%s: %w", form, err)
+		}
+		if err := rates(n, s, small, rec, form, vae.Float32, out); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// forms are the compressed models that can be asked for, under the names that stand
+// where others have a precision.
+var forms = map[string]compress.Config{
+	"int8":         {Precision: vae.Int8},
+	"blocks50":     {Blocks: 0.5, Steps: -1},
+	"blocks80":     {Blocks: 0.8, Steps: -1},
+	"blocks80int8": {Blocks: 0.8, Steps: -1, Precision: vae.Int8},
+}
+
+// compressRows is how many rows a net is compressed on: enough for ranges and shapes.
+const compressRows = 1024
+
+// compressed makes a compressed model of a net, whatever its gate says: the weights are
+// random.
+func compressed(n bench.Net, m *vae.Model, form string) (*vae.Model, error) {
+	rec := n.Record(compressRows)
+	defer rec.Release()
+	ctx := context.Background()
+	table, err := train.NewTable(ctx, train.Config{}, train.Records{rec}, &m.Spec)
+	if err != nil {
+		return nil, err
+	}
+	held, err := table.HeldOutRows(ctx, compressRows)
+	if err != nil {
+		return nil, err
+	}
+	defer held.Release()
+	return compress.Run(ctx, m, table, compress.Rows{HeldOut: held}, forms[form])
 }
 
 // rates measures a model at every batch, and proves that it does the same job:
