@@ -36,7 +36,9 @@ type Config struct {
 	Steps int
 	// Distil makes one member of two: the mixture goes, and the autoencoder is trained
 	// to rank rows as both did.
-	Distil  bool
+	Distil bool
+	// Whole keeps every layer int8, whatever it does to the scores.
+	Whole   bool
 	Workers int // 0 means 1; the result does not depend on it
 	Rules   Rules
 }
@@ -253,7 +255,7 @@ func (b *bench) toBytes(ctx context.Context, w *work, mix *mixture, c Config, j 
 		return b.finish(w, mix, c, j)
 	}
 	all, err := try(units)
-	if err != nil || b.ranked(all, j) {
+	if err != nil || c.Whole || b.ranked(all, j) {
 		return all, err
 	}
 	plain, err := try(nil)

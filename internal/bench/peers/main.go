@@ -193,10 +193,10 @@ func score(n bench.Net, s settings, out io.Writer) error {
 // forms are the compressed models that can be asked for, under the names that stand
 // where others have a precision.
 var forms = map[string]compress.Config{
-	"int8":         {Precision: vae.Int8},
+	"int8":         {Precision: vae.Int8, Whole: true},
 	"blocks50":     {Blocks: 0.5, Steps: -1},
 	"blocks80":     {Blocks: 0.8, Steps: -1},
-	"blocks80int8": {Blocks: 0.8, Steps: -1, Precision: vae.Int8},
+	"blocks80int8": {Blocks: 0.8, Steps: -1, Precision: vae.Int8, Whole: true},
 }
 
 // compressRows is how many rows a net is compressed on: enough for ranges and shapes.
