@@ -50,6 +50,15 @@ type Rows struct {
 	Labels   []bool
 }
 
+// Compare says how m, a model of the same columns, differs from its parent on rows.
+func Compare(parent, m *vae.Model, rows Rows, rules Rules) (vae.Gate, error) {
+	j, err := newJudge(parent, rows, rules)
+	if err != nil {
+		return vae.Gate{}, err
+	}
+	return j.gate(m)
+}
+
 // A judge scores candidates against one parent.
 type judge struct {
 	rows     Rows
