@@ -135,6 +135,17 @@ type stack struct {
 
 func stacks(n *kernel.Net) []stack { return []stack{{"encoder", n.Encoder}, {"decoder", n.Decoder}} }
 
+// Density returns the share of a layer's weights that are multiplied; see Form.Layer.
+// It is 0 for a layer that is not there.
+func (m *Model) Density(layer string) float64 {
+	for _, w := range m.matrices() {
+		if w.layer == layer {
+			return float64(m.form(layer).products(w)) / float64(w.out*w.in)
+		}
+	}
+	return 0
+}
+
 // A weightMatrix is one layer's weights: out*in numbers of the model's parameters.
 type weightMatrix struct {
 	layer   string

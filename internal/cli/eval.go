@@ -25,7 +25,7 @@ type evalFlags struct {
 	model, label, kind string
 	report             string
 	json, overwrite    bool
-	baselines          []string
+	baselines, compare []string
 	inject             bool
 	seed               uint64
 }
@@ -38,11 +38,15 @@ func (a *app) eval() *cobra.Command {
 		Example: `  elbo eval -m pay.elbo -i test.parquet --label label
   elbo eval -m pay.elbo -i test.parquet --label label --json --report report.html
   elbo eval -m pay.elbo -i normal.parquet                # what would it catch? plants anomalies
-  elbo eval -m pay.elbo -i test.parquet --label label --baselines 'day/*.parquet'`,
+  elbo eval -m pay.elbo -i test.parquet --label label --baselines 'day/*.parquet'
+  elbo eval --compare big.elbo,small.elbo -i test.parquet --label label`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := a.untilDrain(cmd.Context())
 			defer cancel()
+			if f.compare != nil {
+				return a.compareVerb(ctx, f)
+			}
 			return a.evalVerb(ctx, f)
 		},
 	}
@@ -54,6 +58,7 @@ func (a *app) eval() *cobra.Command {
 	fl.StringVar(&f.report, "report", "", "write a self-contained HTML page")
 	fl.BoolVar(&f.json, "json", false, "print the report as JSON")
 	fl.StringArrayVar(&f.baselines, "baselines", nil, "training rows: fit five plain detectors to them and compare")
+	fl.StringSliceVar(&f.compare, "compare", nil, "models to compare side by side, the first is what the others are held to; takes the place of -m")
 	fl.BoolVar(&f.inject, "inject", true, "without --label, plant anomalies into the rows and say which are caught")
 	fl.Uint64Var(&f.seed, "seed", 1, "of the planted anomalies")
 	fl.BoolVar(&f.overwrite, "overwrite", false, "replace an existing report")

@@ -29,11 +29,12 @@ func (a *app) inspect() *cobra.Command {
 				return e.Encode(struct {
 					Model       string           `json:"model"`
 					Size        vae.Size         `json:"size"`
+					Compression *vae.Compression `json:"compression,omitempty"`
 					Members     []vae.Member     `json:"members"`
 					Spec        vae.Spec         `json:"spec"`
 					Calibration *vae.Calibration `json:"calibration"`
 					Training    vae.Training     `json:"training"`
-				}{m.ID(), m.Size(), m.Members, m.Spec, m.Calibration, m.Training})
+				}{m.ID(), m.Size(), m.Compression, m.Members, m.Spec, m.Calibration, m.Training})
 			}
 			return a.inspectText(m)
 		},
@@ -50,6 +51,7 @@ func (a *app) inspectText(m *vae.Model) error {
 		fmt.Fprintf(a.out, "mixture      %d groups, standard deviation %.3g\n", mix.Components, mix.SD)
 	}
 	fmt.Fprintf(a.out, "size         %s parameters, %s bytes, %s multiply-adds per row\n", count(int64(s.Parameters)), count(int64(s.Bytes)), count(int64(s.MultiplyAdds)))
+	a.inspectCompression(m)
 	fmt.Fprintf(a.out, "training     elbo %s, seed %d: %s rows (%s held out), %d steps of %d rows (best at %d, stopped by %s), %s at %g, beta %g\n",
 		t.Version, t.Seed, count(t.Rows), count(t.HeldOut), t.Steps, t.Batch, t.BestStep, t.Stopped, t.Optimizer, t.Rate, t.Beta)
 	fmt.Fprintf(a.out, "fit          recon %.4g nats on training rows, %.4g on held-out rows; KL %.4g nats\n", t.TrainRecon, t.HeldOutRecon, t.HeldOutKL)
@@ -95,6 +97,35 @@ func (a *app) inspectText(m *vae.Model) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", col.Name, col.Type, col.Kind, col.Head, preprocessing(col), fit)
 	}
 	return w.Flush()
+}
+
+// inspectCompression says what a model was made from, and what became of its weights.
+func (a *app) inspectCompression(m *vae.Model) {
+	c := m.Compression
+	if c == nil {
+		return
+	}
+	name, digest, _ := strings.Cut(c.Parent, "@")
+	fmt.Fprintf(a.out, "compressed   from %s@%s by %s\n", name, digest[:min(12, len(digest))], c.Recipe)
+	g := c.Gate
+	labels := ""
+	if l := g.Labels; l != nil {
+		labels = fmt.Sprintf("; AUROC %.4f (parent %.4f), average precision %.4f (parent %.4f) on %s labelled rows", l.AUROC, l.ParentAUROC, l.AP, l.ParentAP, count(l.Rows))
+	}
+	fmt.Fprintf(a.out, "gate         rank correlation %.5f, %.3g%% of %s rows change their alert%s\n", g.Spearman, 100*g.Changed, count(g.Rows), labels)
+	for _, f := range g.Failed {
+		fmt.Fprintf(a.out, "FORCED       it failed the gate: %s\n", f)
+	}
+	for _, f := range c.Forms {
+		what := string(f.Precision)
+		if f.WeightsOnly {
+			what += " weights, multiplied as float32"
+		}
+		if f.Pattern != vae.Dense {
+			what += fmt.Sprintf(", %.3g%% of them in %s", 100*m.Density(f.Layer), map[vae.Pattern]string{vae.Blocks: "blocks of four neurons", vae.Weights: "no pattern"}[f.Pattern])
+		}
+		fmt.Fprintf(a.out, "  %-10s %s\n", f.Layer, what)
+	}
 }
 
 // latentLine says what the busiest latents depend on.
