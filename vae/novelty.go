@@ -69,6 +69,9 @@ type watch struct {
 	cost float64
 }
 
+// zero says whether a packed zero is as usual.
+func (k *watch) zero() bool { return k.usual <= k.tolerance && k.usual >= -k.tolerance }
+
 // oddsAgainst is what an event of that rate costs, in nats, where its absence costs
 // nothing.
 func oddsAgainst(rate float64) float64 { return math.Log1p(-rate) - math.Log(rate) }
@@ -125,6 +128,9 @@ func (b *Packed) findNews() {
 		k := &b.p.watches[i]
 		if k.odd {
 			b.note(i, w.odd[k.column])
+			continue
+		}
+		if w.tile && k.zero() && allZero(w.x[k.input*TileRows:][:w.padded]) {
 			continue
 		}
 		var news uint64

@@ -335,6 +335,9 @@ func (b *Packed) column(i int) {
 		gone = w.all &^ valid
 		w.missing[s.feature] = gone
 	case flat:
+		if s.truth && valid == w.all && b.truths(s, c) {
+			return
+		}
 		v := w.f64[:w.n]
 		if s.num == arrow.FLOAT64 && !s.unit && !s.log1p && !s.truth {
 			v = numbersOf[float64](c)[w.from : w.from+w.n]

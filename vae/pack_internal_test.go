@@ -3,6 +3,7 @@ package vae
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -109,6 +110,39 @@ func TestMissingColumnsAreCounted(t *testing.T) {
 		}
 		if got != n {
 			t.Fatalf("row %d: %d columns, want %d", r, got, n)
+		}
+	}
+}
+
+// TestTruths: a column of numbers is taken as it is only where every one is 0 or 1.
+func TestTruths(t *testing.T) {
+	odd := []float64{0.5, -1, 2, 0.25, 1.0000001, math.NaN(), math.Inf(1), math.Copysign(0, -1), 5e-324, 1e-45, -0.5, 1.5}
+	for n := range 67 {
+		src32, src64 := make([]float32, n), make([]float64, n)
+		for i := range n {
+			src64[i] = float64(i * i % 3 % 2)
+			src32[i] = float32(src64[i])
+		}
+		dst := make([]float32, n)
+		if !truths32(dst, src32) || !slices.Equal(dst, src32) {
+			t.Fatalf("%d zeros and ones became %v", n, dst)
+		}
+		clear(dst)
+		if !truths64(dst, src64) || !slices.Equal(dst, src32) {
+			t.Fatalf("%d zeros and ones of float64 became %v", n, dst)
+		}
+		for i := range n {
+			was := src64[i]
+			for _, v := range odd {
+				src64[i], src32[i] = v, float32(v)
+				if truths64(dst, src64) {
+					t.Fatalf("%v at %d of %d is not seen", v, i, n)
+				}
+				if x := float32(v); (x != 0 || math.Signbit(float64(x))) && x != 1 && truths32(dst, src32) {
+					t.Fatalf("%v at %d of %d is not seen in float32", v, i, n)
+				}
+			}
+			src64[i], src32[i] = was, float32(was)
 		}
 	}
 }
