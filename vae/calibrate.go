@@ -43,6 +43,7 @@ type Calibration struct {
 	first []int32
 	base  uint64
 	edge  float64
+	parts []bodyPart // of Surprise
 }
 
 const (
@@ -231,6 +232,7 @@ func (c *Calibration) index() {
 		}
 		c.first[i] = int32(k)
 	}
+	c.tabulate()
 }
 
 // Severity maps a tail probability to the fixed scale from 0 to 100: ten for each

@@ -149,5 +149,49 @@ func (c *Calibration) Surprise(score float64) float64 {
 			return (t-c.Start)/c.Excess - math.Log(c.Tail)
 		}
 	}
-	return -math.Log(c.P(score))
+	if len(c.parts) == 0 || u != u {
+		return -math.Log(c.P(score))
+	}
+	k := len(c.Knots)
+	i := c.below(score, u)
+	at := c.parts[i]
+	if i == 0 || i == k || int64(k) == c.Rows {
+		return at.surprise
+	}
+	// Between two knots the probability falls along a line: by the share t of what it
+	// was at the lower one.
+	t := (score - c.Knots[i-1]) * at.slope
+	if t > seriesMost {
+		return min(at.surprise-math.Log1p(-t), c.parts[k].surprise)
+	}
+	return min(at.surprise+t*(1+t*(1.0/2+t*(1.0/3+t*(1.0/4+t*(1.0/5+t*(1.0/6+t*(1.0/7))))))), c.parts[k].surprise)
+}
+
+// seriesMost is up to where the series of -log(1-t) in Surprise is good: its next term is
+// below 1e-15.
+const seriesMost = 0.01
+
+// A bodyPart is what Surprise knows of the scores between two knots.
+type bodyPart struct {
+	surprise float64 // at the lower knot, or everywhere where all scores are knots
+	slope    float64 // by which t grows with the score
+}
+
+// tabulate makes the table of Surprise: one part for each number of knots below.
+func (c *Calibration) tabulate() {
+	n, k := int(c.Rows), len(c.Knots)
+	c.parts = make([]bodyPart, k+1)
+	for i := range c.parts {
+		below := 0
+		switch {
+		case k == n:
+			below = i
+		case i == k:
+			below = n
+		case i > 0:
+			below = rankOf(i-1, k, n)
+			c.parts[i].slope = float64(rankOf(i, k, n)-below) / float64(n-below+1) / (c.Knots[i] - c.Knots[i-1])
+		}
+		c.parts[i].surprise = -math.Log(max(float64(n-below+1)/float64(n+1), c.Tail))
+	}
 }
