@@ -92,6 +92,9 @@ func Run(ctx context.Context, m *vae.Model, t *train.Table, rows Rows, c Config)
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	if c.Distil && m.Spec.Mixture == nil {
+		return nil, fmt.Errorf("distil: %s has one member already", m.ID())
+	}
 	j, err := newJudge(m, rows, c.Rules)
 	if err != nil {
 		return nil, err
@@ -306,9 +309,32 @@ func (b *bench) finish(w *work, mix *mixture, c Config, j *judge) (*vae.Model, e
 	if err != nil {
 		return nil, err
 	}
+	if m, err = b.limited(m); err != nil {
+		return nil, err
+	}
 	g, err := j.gate(m)
 	if err != nil {
 		return nil, err
 	}
 	return m.WithGate(g)
+}
+
+// limited gives a model a limit by its parent's rule. A limit that was given, or chosen
+// by labels, is taken for the rate of normal rows above it.
+func (b *bench) limited(m *vae.Model) (*vae.Model, error) {
+	was := b.m.Calibration
+	cal := *m.Calibration
+	var err error
+	switch was.Rule {
+	case vae.Quantile:
+		err = cal.SetQuantile(1 - was.TargetRate)
+	case vae.Pareto:
+		_, err = cal.SetPareto(was.TargetRate)
+	default:
+		return m, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the limit by the parent's rule %s: %w", was.Rule, err)
+	}
+	return m.Recalibrated(m.Name, &cal)
 }

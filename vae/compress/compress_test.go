@@ -364,3 +364,38 @@ func TestAuto(t *testing.T) {
 		t.Errorf("the fastest did not pass: %v", got.Gate.Failed)
 	}
 }
+
+// TestLimitKeepsItsRule: a limit by quantile or by peaks over a threshold stays one.
+func TestLimitKeepsItsRule(t *testing.T) {
+	f := fixtureOf(t)
+	for _, rule := range []vae.Rule{vae.Quantile, vae.Pareto} {
+		cal := *f.m.Calibration
+		if rule == vae.Quantile {
+			if err := cal.SetQuantile(0.99); err != nil {
+				t.Fatal(err)
+			}
+		} else if note, err := cal.SetPareto(0.004); err != nil || note != "" {
+			t.Fatal(note, err)
+		}
+		parent, err := f.m.Recalibrated("ruled", &cal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := compress.Run(context.Background(), parent, f.table, f.rows, compress.Config{Precision: vae.BF16})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := m.Calibration; c.Rule != rule || math.Abs(c.TargetRate-cal.TargetRate) > 1e-9 || math.Abs(c.Limit-cal.Limit) > 0.3 {
+			t.Errorf("rule %s at %v, limit %v; the parent has %s at %v, limit %v", c.Rule, c.TargetRate, c.Limit, rule, cal.TargetRate, cal.Limit)
+		}
+	}
+}
+
+// TestDistilNeedsTwoMembers: one member is told so, and not distilled.
+func TestDistilNeedsTwoMembers(t *testing.T) {
+	f := fixtureOf(t)
+	one := run(t, f, compress.Config{Distil: true, Steps: -1})
+	if _, err := compress.Run(context.Background(), one, f.table, f.rows, compress.Config{Distil: true}); err == nil || !strings.Contains(err.Error(), "one member already") {
+		t.Errorf("Run = %v", err)
+	}
+}
