@@ -105,6 +105,7 @@ func (m *Model) NewScorer(schema *arrow.Schema, o Options) (*Scorer, error) {
 	if err != nil {
 		return nil, err
 	}
+	packer.sparse = packer.sparse && (plan.ReadsActive() || m.mix != nil && m.mix.ReadsActive())
 	if o.Top == 0 {
 		o.Top = 5
 	}

@@ -99,6 +99,9 @@ func (m *matrix) apply(t *layerInputs, y, x []float32, active []uint32, act Acti
 	}
 }
 
+// indexed says whether apply looks at the list of active inputs.
+func (m *matrix) indexed() bool { return m.cols != nil && m.level != BF16 }
+
 // layerInputs is the memory for a layer's inputs in the forms that matrices want.
 type layerInputs struct {
 	pairs []uint32 // [Pairs(most inputs of a layer)][Rows]; BF16 only

@@ -138,6 +138,9 @@ func (p *MixturePlan) taken(kind HeadKind, j int, v float64) float64 {
 	return 0
 }
 
+// ReadsActive says whether the plan gains from Tile.Active.
+func (p *MixturePlan) ReadsActive() bool { return p.matrix.indexed() }
+
 // TilesOnly says whether the plan reads tiles only, not rows in row-major order.
 func (p *MixturePlan) TilesOnly() bool { return p.panels == nil }
 

@@ -164,6 +164,10 @@ func (p *Plan) fixCosts(params []float32) {
 // it. It must be called before NewTile.
 func (p *Plan) TilesOnly() { p.few = false }
 
+// ReadsActive says whether the first layer gains from Tile.Active; others need no such
+// list.
+func (p *Plan) ReadsActive() bool { return p.encoder[0].matrix.indexed() }
+
 // Level returns the level that the plan is for.
 func (p *Plan) Level() Level { return p.level }
 
