@@ -93,7 +93,7 @@ func Run(ctx context.Context, m *vae.Model, t *train.Table, rows Rows, c Config)
 		return nil, err
 	}
 	if c.Distil && m.Spec.Mixture == nil {
-		return nil, fmt.Errorf("distil: %s has one member already", m.ID())
+		return nil, fmt.Errorf("--distill: %s has one member already", m.ID())
 	}
 	j, err := newJudge(m, rows, c.Rules)
 	if err != nil {
