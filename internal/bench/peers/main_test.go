@@ -42,34 +42,49 @@ func TestLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 4 || !strings.HasPrefix(lines[0], "note ") {
-		t.Fatalf("output %q, want a note, a check and two rates", out.String())
+	if len(lines) != 7 || !strings.HasPrefix(lines[0], "note ") {
+		t.Fatalf("output %q, want a note, and for each precision a check and two rates", out.String())
 	}
-	check := strings.Fields(lines[1])
-	if len(check) != 6 || strings.Join(check[:4], " ") != "check ours fp32 B" {
-		t.Errorf("check line %q", lines[1])
-	}
-	for _, text := range check[len(check)-2:] {
-		if v, err := strconv.ParseFloat(text, 64); err != nil || !(v > 1 && v < 1e4) {
-			t.Errorf("check line %q: a sum over 64 rows of %q", lines[1], text)
+	var sums [2][2]float64
+	for p, precision := range []string{"fp32", "int8"} {
+		lines := lines[1+3*p:]
+		check := strings.Fields(lines[0])
+		if len(check) != 6 || strings.Join(check[:4], " ") != "check ours "+precision+" B" {
+			t.Fatalf("check line %q", lines[0])
+		}
+		for k, text := range check[4:] {
+			v, err := strconv.ParseFloat(text, 64)
+			if err != nil || !(v > 1 && v < 1e4) {
+				t.Errorf("check line %q: a sum over 64 rows of %q", lines[0], text)
+			}
+			sums[p][k] = v
+		}
+		for i, batch := range []string{"1", "64"} {
+			f := strings.Fields(lines[1+i])
+			if len(f) != 5 || f[0] != "B" || f[1] != batch || f[3] != precision || f[4] != "full" {
+				t.Errorf("rate line %q", lines[1+i])
+			}
+			if v, err := strconv.ParseFloat(f[2], 64); err != nil || !(v > 0) {
+				t.Errorf("rate line %q", lines[1+i])
+			}
 		}
 	}
-	for i, batch := range []string{"1", "64"} {
-		f := strings.Fields(lines[2+i])
-		if len(f) != 5 || f[0] != "B" || f[1] != batch || f[3] != "fp32" || f[4] != "full" {
-			t.Errorf("rate line %q", lines[2+i])
-		}
-		if v, err := strconv.ParseFloat(f[2], 64); err != nil || !(v > 0) {
-			t.Errorf("rate line %q", lines[2+i])
+	for k, v := range sums[0] {
+		if d := math.Abs(sums[1][k]-v) / v; d > 0.05 {
+			t.Errorf("int8 adds up to %v, float32 to %v", sums[1][k], v)
 		}
 	}
 	out.Reset()
 	if err := run([]string{"train"}, func(k string) string { return env[k] }, &out); err != nil {
 		t.Fatal(err)
 	}
-	lines = strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 3 || !strings.HasPrefix(lines[1], "B 128 ") || !strings.HasPrefix(lines[2], "B 1024 ") {
+	trained := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(trained) != 3 || !strings.HasPrefix(trained[1], "B 128 ") || !strings.HasPrefix(trained[2], "B 1024 ") {
 		t.Errorf("training printed %q", out.String())
+	}
+	env["PEERS_FORMS"] = "int4"
+	if err := run(nil, func(k string) string { return env[k] }, &out); err == nil || !strings.Contains(err.Error(), `PEERS_FORMS: unknown form "int4"`) {
+		t.Errorf("an unknown form gives %v", err)
 	}
 }
 
