@@ -57,8 +57,14 @@ func randomBytes(rnd *rand.Rand, in int, most int) (u []uint32, at func(k, r int
 func TestQuantizedSums(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(41, 42))
 	shapes := [][2]int{{784, 20}, {1024, 7}, {130, 13}}
+	if testing.Short() { // for emulators
+		shapes = [][2]int{{130, 13}}
+	}
 	for _, out := range gemmSizes(1, 20) {
 		for _, in := range gemmSizes(0, 70) {
+			if testing.Short() && (in+out)%3 != 0 {
+				continue
+			}
 			shapes = append(shapes, [2]int{in, out})
 		}
 	}
@@ -184,6 +190,9 @@ func TestQuantizeQuads(t *testing.T) {
 		}
 		for slices := 1; slices <= tileSlices; slices++ {
 			for _, l := range Levels() {
+				if testing.Short() && in%4 == 2 {
+					continue
+				}
 				dst := make([]uint32, Quads(in)*Rows)
 				for i := range dst {
 					dst[i] = 0xdeadbeef

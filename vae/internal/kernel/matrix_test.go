@@ -52,12 +52,20 @@ func throughBytes(l kernel.Layer, params, x []float64) []float64 {
 	return y
 }
 
+// seeds is how many of n seeds a test takes: a few with -short, for emulators.
+func seeds(n uint64) uint64 {
+	if testing.Short() {
+		return 3
+	}
+	return n
+}
+
 // TestPlanBytes holds plans of int8 layers to a float64 computation that rounds the
 // inputs of every layer. A value close to the middle of two bytes may be rounded the
 // other way, which moves what follows by a step: nearly all rows must agree.
 func TestPlanBytes(t *testing.T) {
 	for _, level := range kernel.Levels() {
-		for seed := range uint64(12) {
+		for seed := range seeds(12) {
 			t.Run(fmt.Sprintf("%v/%d", level, seed), func(t *testing.T) {
 				p := wide(seed)
 				formed(p, seed)
@@ -101,7 +109,7 @@ func TestPlanBytes(t *testing.T) {
 // TestPlanBytesLevels: every level but Generic gives the same bits for int8 layers, and
 // where all layers are int8 and their activations plain, Generic does too.
 func TestPlanBytesLevels(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range seeds(12) {
 		p := wide(seed)
 		plain := true
 		for _, l := range append(append([]kernel.Layer(nil), p.n.Encoder...), p.n.Decoder...) {

@@ -32,6 +32,9 @@ func TestSparseIsDenseWithZeros(t *testing.T) {
 	want, got := make([]float32, most*Rows), make([]float32, most*Rows)
 	for _, out := range gemmSizes(1, 30) {
 		for _, in := range gemmSizes(0, most) {
+			if testing.Short() && (in+out)%3 == 1 { // for emulators
+				continue
+			}
 			density := []float64{0, 0.1, 0.5, 1}[(in+out)%4]
 			act, slices := Activation((in+out)%3), 1+(in+out/3)%4
 			for _, block := range []int{1, 4} {
