@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/elbo-stream/elbo/internal/e2e/child"
 	"github.com/elbo-stream/elbo/internal/e2e/oracle"
@@ -24,10 +25,19 @@ const (
 
 // ConsoleRead returns the committed records of a topic as Kafka's own console
 // consumer prints them. It ends after n records, or when four seconds brought none;
-// with n 0 only then, so that records too many are seen.
+// with n 0 only then, so that records too many are seen. Where nothing came at all it
+// may have been slow to begin on a busy machine, and is given half a minute.
 func (c *Cluster) ConsoleRead(ctx context.Context, topic string, n int) ([]oracle.Record, error) {
+	rs, err := c.consoleRead(ctx, topic, n, 4*time.Second)
+	if err == nil && len(rs) == 0 {
+		rs, err = c.consoleRead(ctx, topic, n, 30*time.Second)
+	}
+	return rs, err
+}
+
+func (c *Cluster) consoleRead(ctx context.Context, topic string, n int, idle time.Duration) ([]oracle.Record, error) {
 	args := []string{"--bootstrap-server", strings.Join(c.Brokers, ","), "--topic", topic, "--from-beginning",
-		"--isolation-level", "read_committed", "--timeout-ms", "4000"}
+		"--isolation-level", "read_committed", "--timeout-ms", strconv.FormatInt(idle.Milliseconds(), 10)}
 	if n > 0 {
 		args = append(args, "--max-messages", strconv.Itoa(n))
 	}
